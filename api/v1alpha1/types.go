@@ -1,0 +1,235 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const (
+	// Finalizer keeps an UpstreamCluster until its central objects are removed or released.
+	Finalizer = Group + "/central-objects"
+
+	// ConfirmDeletionsAnnotation, set on an UpstreamCluster to the number of held
+	// deletions that its status shows, lets that many deletions happen once. It is
+	// removed when it has been used.
+	ConfirmDeletionsAnnotation = Group + "/confirm-deletions"
+)
+
+// UpstreamCluster is one upstream cluster whose Services are mirrored into the
+// central cluster. Its name is the backend name of central labels and object names.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=uc,categories=gimbal
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="the name must be a DNS label that starts with a letter: it becomes part of Service names"
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 40",message="the name may have at most 40 characters: it becomes part of Service names"
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Reachable",type=string,JSONPath=`.status.conditions[?(@.type=="Reachable")].status`
+// +kubebuilder:printcolumn:name="Synced",type=string,JSONPath=`.status.conditions[?(@.type=="Synced")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`
+// +kubebuilder:printcolumn:name="Services",type=integer,JSONPath=`.status.services`
+// +kubebuilder:printcolumn:name="Endpoints",type=integer,JSONPath=`.status.endpoints`
+// +kubebuilder:printcolumn:name="Refused",type=integer,JSONPath=`.status.refused`
+// +kubebuilder:printcolumn:name="Held",type=integer,JSONPath=`.status.heldDeletions`
+// +kubebuilder:printcolumn:name="Complete",type=date,JSONPath=`.status.lastCompleteSync`,description="age of the last complete view; refreshed at most every five minutes while Reachable is True"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type UpstreamCluster struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec UpstreamClusterSpec `json:"spec"`
+	// +optional
+	Status UpstreamClusterStatus `json:"status,omitempty"`
+}
+
+// UpstreamClusterList is a list of UpstreamClusters.
+//
+// +kubebuilder:object:root=true
+type UpstreamClusterList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []UpstreamCluster `json:"items"`
+}
+
+// UpstreamClusterSpec says which cluster is read, and what of it is mirrored.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.kubernetes)",message="the kind of upstream is missing: set spec.kubernetes"
+type UpstreamClusterSpec struct {
+	// Kubernetes makes the upstream a Kubernetes cluster.
+	// +optional
+	Kubernetes *KubernetesUpstream `json:"kubernetes,omitempty"`
+
+	// Namespaces narrows what is mirrored to some of the upstream's namespaces.
+	// +optional
+	Namespaces NamespaceSelection `json:"namespaces,omitempty"`
+
+	// ServiceSelector narrows what is mirrored to Services with these labels. Empty selects every Service.
+	// +optional
+	ServiceSelector metav1.LabelSelector `json:"serviceSelector,omitempty"`
+
+	// AllowedCIDRs are the only ranges in which endpoint addresses may lie. Empty
+	// allows everything but the ranges that are always refused.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=49
+	// +kubebuilder:validation:XValidation:rule="self.all(c, isCIDR(c))",message="every entry must be a CIDR such as 10.0.0.0/8 or fd00::/8"
+	AllowedCIDRs []string `json:"allowedCIDRs,omitempty"`
+
+	// DeletionGuard holds deletions back when too many Services would vanish at once.
+	// +optional
+	// +kubebuilder:default={}
+	DeletionGuard DeletionGuard `json:"deletionGuard,omitempty"`
+
+	// StaleAfter is how long an upstream may be out of contact before its endpoints
+	// are marked not ready: "never", or a duration such as 1h. Services are kept in any case.
+	// +optional
+	// +kubebuilder:default=never
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self == 'never' || (self.matches('^([0-9]+(s|m|h))+$') && duration(self) >= duration('1m'))",message="must be never, or a duration of at least 1m such as 30m or 12h"
+	StaleAfter string `json:"staleAfter,omitempty"`
+
+	// DeletionPolicy says what becomes of the central objects when the
+	// UpstreamCluster is deleted: Delete removes them, Retain leaves them as they are.
+	// +optional
+	// +kubebuilder:default=Delete
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+
+	// Paused stops the agent: nothing is read from the upstream or written for it.
+	// +optional
+	Paused bool `json:"paused,omitempty"`
+}
+
+// KubernetesUpstream says how a Kubernetes upstream is reached and how its applications are addressed.
+type KubernetesUpstream struct {
+	// KubeconfigSecret names the Secret, in the UpstreamCluster's namespace, that holds the kubeconfig.
+	KubeconfigSecret SecretKey `json:"kubeconfigSecret"`
+
+	// Addressing says which addresses stand for an application: its pods', its
+	// nodes' with the node port, or its load balancer's.
+	// +optional
+	// +kubebuilder:default=Pod
+	Addressing Addressing `json:"addressing,omitempty"`
+}
+
+// SecretKey is one key of a Secret in the same namespace.
+type SecretKey struct {
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// +optional
+	// +kubebuilder:default=kubeconfig
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Key string `json:"key,omitempty"`
+}
+
+// Addressing is the kind of address that stands for an upstream application.
+//
+// +kubebuilder:validation:Enum=Pod;NodePort;LoadBalancer
+type Addressing string
+
+const (
+	// AddressingPod uses the endpoints' own addresses.
+	AddressingPod Addressing = "Pod"
+	// AddressingNodePort uses ready nodes' internal addresses and the Service's node ports.
+	AddressingNodePort Addressing = "NodePort"
+	// AddressingLoadBalancer uses the Service's load balancer addresses and its ports.
+	AddressingLoadBalancer Addressing = "LoadBalancer"
+)
+
+// NamespaceSelection includes and excludes namespaces by name. A name may be "*", which
+// stands for all; exclusion wins.
+type NamespaceSelection struct {
+	// +optional
+	// +kubebuilder:default={"*"}
+	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:MaxLength=63
+	Include []string `json:"include,omitempty"`
+	// +optional
+	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:MaxLength=63
+	Exclude []string `json:"exclude,omitempty"`
+}
+
+// DeletionGuard holds deletions when more than MaxPercent of an upstream's Services
+// would be deleted within ten minutes. Upstreams with fewer than MinServices Services are not guarded.
+type DeletionGuard struct {
+	// +optional
+	// +kubebuilder:default=30
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	MaxPercent *int32 `json:"maxPercent,omitempty"`
+	// +optional
+	// +kubebuilder:default=10
+	// +kubebuilder:validation:Minimum=0
+	MinServices *int32 `json:"minServices,omitempty"`
+}
+
+// DeletionPolicy says what becomes of central objects when their UpstreamCluster is deleted.
+//
+// +kubebuilder:validation:Enum=Delete;Retain
+type DeletionPolicy string
+
+const (
+	// DeletionPolicyDelete removes the upstream's central objects.
+	DeletionPolicyDelete DeletionPolicy = "Delete"
+	// DeletionPolicyRetain leaves the upstream's central objects as they are.
+	DeletionPolicyRetain DeletionPolicy = "Retain"
+)
+
+// Condition types of an UpstreamCluster.
+const (
+	// ConditionAccepted says whether the spec and its Secret can be used.
+	ConditionAccepted = "Accepted"
+	// ConditionReachable says whether the view of the upstream is complete and kept up to date.
+	ConditionReachable = "Reachable"
+	// ConditionSynced says whether the central objects are as the upstream has them.
+	ConditionSynced = "Synced"
+)
+
+// UpstreamClusterStatus is what the agent last reported.
+type UpstreamClusterStatus struct {
+	// Conditions are Accepted, Reachable and Synced.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// Reason is the reason of the first condition that isn't True, or of Synced: one word for a table.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+
+	// Services is how many central Services the upstream has.
+	// +optional
+	Services int32 `json:"services"`
+	// Endpoints is how many endpoints those Services have.
+	// +optional
+	Endpoints int32 `json:"endpoints"`
+	// Waiting is how many upstream Services wait for a central namespace of their name.
+	// +optional
+	Waiting int32 `json:"waiting"`
+	// Refused is how many refusals there are at present.
+	// +optional
+	Refused int32 `json:"refused"`
+	// Refusals are the refusals, in order of namespace and name, as far as the limit of 20 goes.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=20
+	Refusals []Refusal `json:"refusals,omitempty"`
+	// HeldDeletions is how many deletions the deletion guard holds back.
+	// +optional
+	HeldDeletions int32 `json:"heldDeletions"`
+	// LastCompleteSync is when the view of the upstream was last known to be complete.
+	// While Reachable is True it is refreshed at most every five minutes.
+	// +optional
+	LastCompleteSync *metav1.Time `json:"lastCompleteSync,omitempty"`
+}
+
+// Refusal is one upstream object, or a part of one, that was not mirrored.
+type Refusal struct {
+	Namespace string `json:"namespace"`
+	Service   string `json:"service"`
+	// Reason is one word of a fixed set.
+	Reason string `json:"reason"`
+	// Message names the part, the reason and the way out.
+	Message string `json:"message"`
+}
