@@ -55,20 +55,21 @@ type Reason string
 
 // The reasons.
 const (
-	ReasonNameTaken       Reason = "NameTaken"       // a foreign object has the name
-	ReasonExternalName    Reason = "ExternalName"    // Services of that type aren't mirrored
-	ReasonFQDNSlice       Reason = "FQDNSlice"       // host names can't be endpoints
-	ReasonAddressDenied   Reason = "AddressDenied"   // in a range that is always refused
-	ReasonAddressOutside  Reason = "AddressOutside"  // not in the upstream's allowedCIDRs
-	ReasonInvalidAddress  Reason = "InvalidAddress"  // not an address of the slice's family
-	ReasonInvalidName     Reason = "InvalidName"     // namespace, Service or slice name isn't valid
-	ReasonInvalidPort     Reason = "InvalidPort"     // number, name or protocol isn't valid, or a name occurs twice
-	ReasonPortUnmatched   Reason = "PortUnmatched"   // no Service port of that name
-	ReasonInvalidLabel    Reason = "InvalidLabel"    // key or value isn't valid
-	ReasonNoNodePort      Reason = "NoNodePort"      // addressing is NodePort, the Service has none
-	ReasonNoLoadBalancer  Reason = "NoLoadBalancer"  // addressing is LoadBalancer, the Service has no address
-	ReasonTooManyEndpoint Reason = "TooManyEndpoints" // more than a slice may hold
-	ReasonRejected        Reason = "Rejected"        // the central API server refused the object
+	ReasonNameTaken        Reason = "NameTaken"        // a foreign object has the name
+	ReasonExternalName     Reason = "ExternalName"     // Services of that type aren't mirrored
+	ReasonFQDNSlice        Reason = "FQDNSlice"        // host names can't be endpoints
+	ReasonAddressDenied    Reason = "AddressDenied"    // in a range that is always refused
+	ReasonAddressOutside   Reason = "AddressOutside"   // not in the upstream's allowedCIDRs
+	ReasonInvalidAddress   Reason = "InvalidAddress"   // not an address of the slice's family
+	ReasonInvalidName      Reason = "InvalidName"      // namespace, Service or slice name isn't valid
+	ReasonInvalidPort      Reason = "InvalidPort"      // number, name or protocol isn't valid, or a name occurs twice
+	ReasonPortUnmatched    Reason = "PortUnmatched"    // no Service port of that name
+	ReasonInvalidLabel     Reason = "InvalidLabel"     // key or value of a label or annotation isn't valid
+	ReasonNoNodePort       Reason = "NoNodePort"       // addressing is NodePort, the Service has none
+	ReasonNoLoadBalancer   Reason = "NoLoadBalancer"   // addressing is LoadBalancer, the Service has no address
+	ReasonTooManyEndpoints Reason = "TooManyEndpoints" // more than a slice may hold
+	ReasonTooManyPorts     Reason = "TooManyPorts"     // more than a slice may hold
+	ReasonRejected         Reason = "Rejected"         // the central API server refused the object
 )
 
 // Refusal is one upstream object, or a part of one, that isn't mirrored, and why.

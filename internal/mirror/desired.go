@@ -1,0 +1,129 @@
+package mirror
+
+import (
+	"cmp"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Rules say how the Services of one upstream are mirrored.
+type Rules struct {
+	// Backend is the upstream's name: a DNS label of at most MaxBackend characters.
+	Backend string
+	// Addresses says which endpoint addresses may be mirrored.
+	Addresses AddressPolicy
+	// DeniedLabels are labels not to copy, besides those that never are: each a key, or
+	// prefix/* for all keys with a prefix.
+	DeniedLabels []string
+}
+
+// Objects are the central objects of one upstream Service. Service is nil where there
+// are none, or should be none.
+type Objects struct {
+	Service *corev1.Service
+	Slices  []*discoveryv1.EndpointSlice
+}
+
+// Desired returns the objects that the central cluster should hold for s, and what of s
+// is refused, s.Refusals included. Slices are in order of name, ports of name, and
+// endpoints of address. The objects share nothing with s that could be changed through them.
+//
+// A Service that is refused as a whole gives no objects. Each slice keeps the ports
+// whose name and protocol are those of a Service port, as kube-proxy does, and the
+// endpoints all of whose addresses may be mirrored.
+func (r Rules) Desired(s *Service) (Objects, []Refusal) {
+	out := &refusals{key: s.Key}
+	for _, f := range s.Refusals {
+		out.keep(f)
+	}
+	if !r.namesValid(s.Key, out) {
+		return Objects{}, out.all()
+	}
+	ports, ok := servicePorts(s.Ports, out)
+	if !ok {
+		return Objects{}, out.all()
+	}
+	id := identity{r.Backend, s.Key}
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:   s.Namespace,
+			Name:        ServiceName(r.Backend, s.Key),
+			Labels:      r.serviceLabels(s, out),
+			Annotations: serviceAnnotations(s.Annotations, id, out),
+		},
+		Spec: corev1.ServiceSpec{
+			Type:      corev1.ServiceTypeClusterIP,
+			ClusterIP: corev1.ClusterIPNone,
+			Ports:     ports,
+		},
+	}
+	return Objects{Service: svc, Slices: r.desiredSlices(s, svc, out)}, out.all()
+}
+
+func (r Rules) namesValid(k Key, out *refusals) bool {
+	switch {
+	case !isDNSLabel(r.Backend) || len(r.Backend) > MaxBackend:
+		out.add(ReasonInvalidName, "the upstream's name %s isn't a DNS label of at most %d characters; rename the upstream", quote(r.Backend), MaxBackend)
+	case !isDNSLabel(k.Namespace):
+		out.add(ReasonInvalidName, "namespace %s isn't a DNS label; rename the namespace", quote(k.Namespace))
+	case !isDNSLabel(k.Name):
+		out.add(ReasonInvalidName, "Service name %s isn't a DNS label; rename the Service", quote(k.Name))
+	default:
+		return true
+	}
+	return false
+}
+
+func (r Rules) desiredSlices(s *Service, svc *corev1.Service, out *refusals) []*discoveryv1.EndpointSlice {
+	sorted := make([]*Slice, len(s.Slices))
+	for i := range s.Slices {
+		sorted[i] = &s.Slices[i]
+	}
+	slices.SortStableFunc(sorted, func(a, b *Slice) int { return cmp.Compare(a.Name, b.Name) })
+
+	desired := make([]*discoveryv1.EndpointSlice, 0, len(sorted))
+	for i, in := range sorted {
+		if i > 0 && in.Name == sorted[i-1].Name {
+			out.add(ReasonInvalidName, "slice %s occurs twice; rename one", quote(in.Name))
+			continue
+		}
+		if es := r.desiredSlice(in, svc, s.Key, out); es != nil {
+			desired = append(desired, es)
+		}
+	}
+	slices.SortFunc(desired, byName)
+	return desired
+}
+
+// byName is needed after sorting by upstream name too: a long name's hash changes the order.
+func byName(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) }
+
+// Expired returns the objects of current that Gimbal made, with every endpoint not
+// ready and all else equal: what is desired of an upstream that has been out of
+// contact for too long.
+func Expired(current Objects) Objects {
+	if current.Service == nil {
+		return Objects{}
+	}
+	id, ok := identityOf(current.Service)
+	if !ok {
+		return Objects{}
+	}
+	expired := Objects{Service: current.Service}
+	for _, cur := range current.Slices {
+		if !id.owns(cur) {
+			continue
+		}
+		es := *cur
+		es.Endpoints = slices.Clone(cur.Endpoints)
+		for i := range es.Endpoints {
+			es.Endpoints[i].Conditions.Ready = new(false)
+		}
+		expired.Slices = append(expired.Slices, &es)
+	}
+	slices.SortFunc(expired.Slices, byName)
+	return expired
+}

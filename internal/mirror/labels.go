@@ -1,0 +1,142 @@
+package mirror
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+const (
+	// maxLabels is how many of an upstream Service's labels are copied.
+	maxLabels = 64
+
+	// protocolPrefix begins the annotations by which Contour learns a Service port's
+	// protocol. Their values are port names and numbers, separated by commas.
+	// https://projectcontour.io/docs/main/config/annotations/#contour-specific-service-annotations
+	protocolPrefix = "projectcontour.io/upstream-protocol."
+	// maxProtocolValue has room for 100 port names of usual length, in bytes.
+	maxProtocolValue = 2048
+)
+
+// protocols are those that Contour knows.
+var protocols = [...]string{"h2", "h2c", "tls"}
+
+// serviceLabels returns the labels of a central Service: the upstream's that may be
+// copied, and ours.
+func (r Rules) serviceLabels(s *Service, out *refusals) map[string]string {
+	labels := make(map[string]string, min(len(s.Labels), maxLabels)+2)
+	var invalid list
+	for key, v := range s.Labels {
+		switch {
+		case r.denied(key):
+		case !isQualifiedName(key) || !isLabelValue(v):
+			invalid.n++
+		default:
+			labels[key] = v
+		}
+	}
+	if invalid.n > 0 {
+		for _, key := range slices.Sorted(maps.Keys(s.Labels)) {
+			if !r.denied(key) && (!isQualifiedName(key) || !isLabelValue(s.Labels[key])) && len(invalid.first) < 3 {
+				invalid.first = append(invalid.first, quote(key))
+			}
+		}
+		out.add(ReasonInvalidLabel, "%d labels of the Service (%s) aren't valid; correct or remove them", invalid.n, invalid)
+	}
+	if n := len(labels); n > maxLabels {
+		for _, key := range slices.Sorted(maps.Keys(labels))[maxLabels:] {
+			delete(labels, key)
+		}
+		out.add(ReasonInvalidLabel, "the Service has %d labels, of which the first %d are copied; remove some", n, maxLabels)
+	}
+	labels[LabelBackend] = r.Backend
+	labels[LabelService] = s.Name
+	return labels
+}
+
+// denied reports whether a label may not be copied.
+func (r Rules) denied(key string) bool {
+	if deniedAlways(key) {
+		return true
+	}
+	for _, d := range r.DeniedLabels {
+		if p, all := strings.CutSuffix(d, "*"); d == key || all && strings.HasSuffix(p, "/") && strings.HasPrefix(key, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// deniedAlways reports whether a label means something to a controller in the central
+// cluster: those that Kubernetes reserves (https://kubernetes.io/docs/reference/labels-annotations-taints/),
+// less the recommended app.kubernetes.io ones, Gimbal's own, and those by which
+// deployment tools claim objects and then prune what they didn't make.
+func deniedAlways(key string) bool {
+	p, _, found := strings.Cut(key, "/")
+	if !found {
+		switch key {
+		case "olm.managed", "olm.owner", "olm.owner.kind", "olm.owner.namespace":
+			return true
+		}
+		return false
+	}
+	switch p {
+	case "app.kubernetes.io":
+		return key == "app.kubernetes.io/managed-by" || key == "app.kubernetes.io/instance"
+	case "gimbal.projectcontour.io",
+		"argocd.argoproj.io",
+		"fleet.cattle.io",
+		"helm.sh",
+		"helm.toolkit.fluxcd.io",
+		"kapp.k14s.io",
+		"kustomize.toolkit.fluxcd.io",
+		"mirror.linkerd.io",
+		"multicluster.linkerd.io",
+		"objectset.rio.cattle.io",
+		"operators.coreos.com",
+		"pipecd.dev":
+		return true
+	}
+	return strings.HasSuffix(p, "kubernetes.io") || strings.HasSuffix(p, "k8s.io")
+}
+
+// serviceAnnotations returns the annotations of a central Service: the upstream's that
+// name its ports' protocols, and our identity.
+func serviceAnnotations(in map[string]string, id identity, out *refusals) map[string]string {
+	annotations := map[string]string{AnnotationSource: id.source()}
+	if len(in) == 0 {
+		return annotations
+	}
+	for _, p := range protocols {
+		key := protocolPrefix + p
+		v, ok := in[key]
+		if !ok {
+			continue
+		}
+		if !isPortList(v) {
+			out.add(ReasonInvalidLabel, "annotation %s with the value %s isn't a list of ports; write port names or numbers, separated by commas", key, quote(v))
+			continue
+		}
+		annotations[key] = v
+	}
+	return annotations
+}
+
+// isPortList reports whether s looks like port names and numbers, separated by commas.
+func isPortList(s string) bool {
+	if len(s) > maxProtocolValue {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !isLowerAlnum(c) && c != '-' && c != ',' && c != ' ' {
+			return false
+		}
+	}
+	return true
+}
+
+// ownAnnotation reports whether an annotation of a central object is Gimbal's to set
+// and to remove. All others are left as they are.
+func ownAnnotation(key string) bool {
+	return key == AnnotationSource || strings.HasPrefix(key, protocolPrefix)
+}

@@ -1,0 +1,61 @@
+package mirror
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxRefusals = 32  // of one Service
+	maxMessage  = 512 // bytes
+	maxQuoted   = 80  // bytes of an untrusted string
+)
+
+// refusals collects what of one Service is refused. An upstream that sends nonsense
+// can make neither the list nor a message long.
+type refusals struct {
+	key  Key
+	list []Refusal
+	more int    // refusals left out of list
+	next Reason // of the first left out
+}
+
+// add adds a refusal. Untrusted strings among args must have been quoted.
+func (r *refusals) add(reason Reason, format string, args ...any) {
+	r.keep(Refusal{Key: r.key, Reason: reason, Message: fmt.Sprintf(format, args...)})
+}
+
+func (r *refusals) keep(f Refusal) {
+	if len(r.list) == maxRefusals-1 {
+		if r.more == 0 {
+			r.next = f.Reason
+		}
+		r.more++
+		return
+	}
+	f.Message = bound(f.Message, maxMessage)
+	r.list = append(r.list, f)
+}
+
+// all returns the refusals. Where there were too many, the last one counts those left out.
+func (r *refusals) all() []Refusal {
+	if r.more == 0 {
+		return r.list
+	}
+	return append(r.list, Refusal{Key: r.key, Reason: r.next,
+		Message: fmt.Sprintf("%d more parts of the Service are refused; mend those that are named first", r.more)})
+}
+
+// quote returns an untrusted string in quotes, escaped and cut.
+func quote(s string) string {
+	return strconv.Quote(bound(s, maxQuoted))
+}
+
+// bound cuts s to about n bytes.
+func bound(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}

@@ -1,0 +1,197 @@
+package mirror
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// The API's limits (discovery/v1).
+const (
+	maxEndpoints = 1000 // of a slice
+	maxAddresses = 100  // of an endpoint
+)
+
+// desiredSlice returns the central slice of an upstream slice of svc, or nil if it is refused.
+func (r Rules) desiredSlice(in *Slice, svc *corev1.Service, k Key, out *refusals) *discoveryv1.EndpointSlice {
+	if !sliceValid(in, out) {
+		return nil
+	}
+	ports := slicePorts(in, svc.Spec.Ports, out)
+	if len(ports) == 0 {
+		return nil
+	}
+	return &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: svc.Namespace,
+			Name:      SliceName(r.Backend, svc.Namespace, in.Name),
+			Labels: map[string]string{
+				discoveryv1.LabelServiceName: svc.Name,
+				discoveryv1.LabelManagedBy:   ManagedBy,
+				LabelBackend:                 r.Backend,
+				LabelService:                 k.Name,
+			},
+			Annotations:     map[string]string{AnnotationSource: svc.Annotations[AnnotationSource]},
+			OwnerReferences: []metav1.OwnerReference{ownerReference(svc)},
+		},
+		AddressType: in.AddressType,
+		Ports:       ports,
+		Endpoints:   r.endpoints(in, out),
+	}
+}
+
+// ownerReference makes the garbage collector remove a slice that outlives its Service.
+func ownerReference(svc *corev1.Service) metav1.OwnerReference {
+	return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: svc.Name, UID: svc.UID, Controller: new(true)}
+}
+
+func sliceValid(in *Slice, out *refusals) bool {
+	name := quote(in.Name)
+	switch {
+	case !isDNSSubdomain(in.Name):
+		out.add(ReasonInvalidName, "slice name %s isn't a DNS subdomain; rename the slice", name)
+	case in.AddressType == discoveryv1.AddressTypeFQDN:
+		out.add(ReasonFQDNSlice, "slice %s holds host names, which can't be endpoints; give it IP addresses", name)
+	case in.AddressType != discoveryv1.AddressTypeIPv4 && in.AddressType != discoveryv1.AddressTypeIPv6:
+		out.add(ReasonInvalidAddress, "slice %s has the address type %s, which isn't IPv4 or IPv6; correct the slice", name, quote(string(in.AddressType)))
+	case len(in.Endpoints) > maxEndpoints:
+		out.add(ReasonTooManyEndpoints, "slice %s has %d endpoints, more than %d; split it", name, len(in.Endpoints), maxEndpoints)
+	case len(in.Ports) > maxPorts:
+		out.add(ReasonTooManyPorts, "slice %s has %d ports, more than %d; split it", name, len(in.Ports), maxPorts)
+	default:
+		return true
+	}
+	return false
+}
+
+// endpoints returns a slice's endpoints, less those with an address that is refused.
+func (r Rules) endpoints(in *Slice, out *refusals) []discoveryv1.Endpoint {
+	endpoints := make([]discoveryv1.Endpoint, 0, len(in.Endpoints))
+	var denied denials
+	for i := range in.Endpoints {
+		e := &in.Endpoints[i]
+		addresses, bad := r.addresses(e.Addresses, in.AddressType)
+		if bad != nil {
+			denied.add(bad)
+			continue
+		}
+		// Explicit, since the API takes a missing ready or serving for true.
+		c := &[3]bool{e.Ready, e.Serving, e.Terminating}
+		endpoint := discoveryv1.Endpoint{
+			Addresses:  addresses,
+			Conditions: discoveryv1.EndpointConditions{Ready: &c[0], Serving: &c[1], Terminating: &c[2]},
+		}
+		if isDNSLabel(e.Hostname) {
+			endpoint.Hostname = new(e.Hostname)
+		}
+		if isName(e.Zone) {
+			endpoint.Zone = new(e.Zone)
+		}
+		endpoints = append(endpoints, endpoint)
+	}
+	denied.refuse(in.Name, out)
+	slices.SortStableFunc(endpoints, compareEndpoints)
+	return endpoints
+}
+
+// addresses returns an endpoint's addresses in canonical form (RFC 5952), which the
+// API server demands, or a denial of the first that may not be mirrored.
+func (r Rules) addresses(in []string, family discoveryv1.AddressType) ([]string, *denial) {
+	if len(in) == 0 || len(in) > maxAddresses {
+		return nil, &denial{ReasonInvalidAddress, "list", "doesn't have 1 to 100 entries"}
+	}
+	out := make([]string, len(in))
+	for i, s := range in {
+		a, bad := r.Addresses.judge(s, family)
+		if bad != nil {
+			return nil, bad
+		}
+		out[i] = canonical(s, a)
+	}
+	return out, nil
+}
+
+// canonical returns the canonical form of s, which parsed as a.
+func canonical(s string, a netip.Addr) string {
+	var buf [64]byte
+	if b := a.AppendTo(buf[:0]); string(b) != s {
+		return string(b)
+	}
+	return s
+}
+
+// compareEndpoints orders endpoints by their addresses. The rest makes the order of
+// endpoints that share addresses independent of the upstream's order too.
+func compareEndpoints(a, b discoveryv1.Endpoint) int {
+	if c := slices.Compare(a.Addresses, b.Addresses); c != 0 {
+		return c
+	}
+	return cmp.Or(
+		compareBools(a.Conditions.Ready, b.Conditions.Ready),
+		compareBools(a.Conditions.Serving, b.Conditions.Serving),
+		compareBools(a.Conditions.Terminating, b.Conditions.Terminating),
+		cmp.Compare(value(a.Hostname), value(b.Hostname)),
+		cmp.Compare(value(a.Zone), value(b.Zone)),
+	)
+}
+
+func compareBools(a, b *bool) int {
+	switch {
+	case value(a) == value(b):
+		return 0
+	case value(b):
+		return -1
+	default:
+		return 1
+	}
+}
+
+// value returns what p points to, or the zero value for nil.
+func value[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}
+
+// denials counts the denials of one slice by reason.
+type denials []struct {
+	denial // the first
+
+	n    int
+	also []string // the next few addresses
+}
+
+func (d *denials) add(bad *denial) {
+	for i := range *d {
+		g := &(*d)[i]
+		if g.reason != bad.reason {
+			continue
+		}
+		if g.n++; len(g.also) < 2 {
+			g.also = append(g.also, bad.address)
+		}
+		return
+	}
+	*d = append(*d, struct {
+		denial
+		n    int
+		also []string
+	}{denial: *bad, n: 1})
+}
+
+// refuse adds one refusal for each reason.
+func (d denials) refuse(slice string, out *refusals) {
+	for _, g := range d {
+		more := ""
+		if g.n > 1 {
+			more = "; so are " + list{n: g.n - 1, first: g.also}.String() + ""
+		}
+		out.add(g.reason, "address %s of slice %s %s%s; %s", g.address, quote(slice), g.what, more, wayOut(g.reason))
+	}
+}
