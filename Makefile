@@ -1,0 +1,57 @@
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+MODULES := $(patsubst %/go.mod,%,$(wildcard ./go.mod lab/go.mod test/e2e/go.mod))
+
+# Tools are built once for every checkout that pins the same versions.
+CACHE := $(or $(GIMBAL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gimbal)
+TOOLS := $(CACHE)/tools-$(shell git hash-object tools/go.sum | cut -c1-12)
+
+.PHONY: help build run test test-unit test-stories bench lint manifests generate clean bin/lab
+
+help: ## List these tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/gimbal, which is also the kubectl plugin bin/kubectl-gimbal
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gimbal ./cmd/gimbal
+	ln -sf gimbal bin/kubectl-gimbal
+
+run: bin/lab ## Start whole clusters with Gimbal, Contour and Envoy on this machine
+	bin/lab up
+
+test: test-unit test-stories ## Run the unit tests, then the stories on the real components
+
+test-unit: ## Run the unit tests alone
+	go test -race ./...
+	go test -C lab -race ./...
+
+test-stories: bin/lab ## Run the stories alone
+	bin/lab up -- go test -C test/e2e -race ./...
+
+bench: ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+lint: $(TOOLS) manifests ## Check the code's style and that the manifests build
+	@for m in $(MODULES); do echo "lint $$m" && (cd $$m && $(TOOLS)/golangci-lint run) || exit; done
+
+manifests: $(TOOLS) ## Render the manifests of deploy to bin/manifests, with Contour's from its Go module
+	rm -rf bin/manifests && mkdir -p bin && cp -r deploy bin/manifests
+	go mod download -C lab/component/contour github.com/projectcontour/contour
+	cat "$$(go list -C lab/component/contour -m -f '{{.Dir}}' github.com/projectcontour/contour)/examples/render/contour.yaml" >bin/manifests/contour/release.yaml
+	sed -i.orig 's|https://.*/contour.yaml|release.yaml|' bin/manifests/contour/kustomization.yaml
+	cd bin/manifests && for k in . upstream upstream/nodeport; do $(TOOLS)/kustomize build $$k -o $$k/rendered.yaml || exit; done
+
+generate: $(TOOLS) ## Rewrite what is generated: deepcopy, CRDs, roles, reference pages
+	$(TOOLS)/controller-gen object crd paths=./api/... output:crd:dir=deploy/crds
+	$(TOOLS)/controller-gen rbac:roleName=gimbal-discovery paths=./internal/discovery output:dir=deploy/discovery
+	$(TOOLS)/controller-gen rbac:roleName=gimbal-upstream paths=./internal/upstream/kubernetes output:dir=deploy/upstream
+	go test ./cmd/gimbal -run TestReference -update
+
+clean: ## Remove what was built here; the cache of tools and components stays
+	rm -rf bin
+
+$(TOOLS):
+	rm -rf $@.part
+	GOBIN=$@.part CGO_ENABLED=0 go install -C tools tool
+	mv $@.part $@
+
+bin/lab:
+	go build -C lab -o ../bin/lab ./cmd/lab
