@@ -20,6 +20,8 @@ type Service struct {
 	Annotations map[string]string
 	Ports       []Port
 	Slices      []Slice
+	// Refused says that no central object is made of the Service; Refusals say why.
+	Refused bool
 	// Refusals are parts of the Service that the source itself couldn't express.
 	Refusals []Refusal
 }
