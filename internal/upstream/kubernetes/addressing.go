@@ -1,0 +1,195 @@
+package kubernetes
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/mirror"
+)
+
+// maxChunk is the most endpoints of a slice that isn't one of the upstream's own.
+const maxChunk = 100
+
+// service builds the Service of a key as the addressing says, or returns false where there is none.
+func (inv *inventory) service(key mirror.Key, addressing v1alpha1.Addressing) (*mirror.Service, bool) {
+	inv.mu.RLock()
+	defer inv.mu.RUnlock()
+	s, ok := inv.rows[services][key].(*service)
+	if !ok {
+		return nil, false
+	}
+	m := &mirror.Service{Key: key, Labels: s.labels, Annotations: s.annotations, Ports: s.ports}
+	switch {
+	case s.kind == corev1.ServiceTypeExternalName:
+		refuse(m, mirror.ReasonExternalName, "Services of type ExternalName aren't mirrored, a host name could lead anywhere: use a Service with endpoints")
+	case addressing == v1alpha1.AddressingNodePort:
+		inv.nodePort(m, s)
+	case addressing == v1alpha1.AddressingLoadBalancer:
+		inv.loadBalancer(m, s)
+	default:
+		for _, slice := range inv.byService[key] {
+			m.Slices = append(m.Slices, slice.content)
+		}
+	}
+	return m, true
+}
+
+// refuse makes m a Service of which nothing is mirrored.
+func refuse(m *mirror.Service, reason mirror.Reason, message string) {
+	m.Refused = true
+	m.Ports = nil
+	note(m, reason, message)
+}
+
+func note(m *mirror.Service, reason mirror.Reason, message string) {
+	m.Refusals = append(m.Refusals, mirror.Refusal{Key: m.Key, Reason: reason, Message: message})
+}
+
+// nodePort addresses m by the nodes' addresses and the Service's node ports. Every node
+// forwards to all endpoints, unless the external traffic policy is Local.
+func (inv *inventory) nodePort(m *mirror.Service, s *service) {
+	var ports []mirror.Port
+	m.Ports = nil
+	for i, p := range s.ports {
+		if s.nodePorts[i] == 0 {
+			continue
+		}
+		m.Ports = append(m.Ports, p)
+		p.Number = s.nodePorts[i]
+		ports = append(ports, p)
+	}
+	if len(ports) == 0 {
+		refuse(m, mirror.ReasonNoNodePort, fmt.Sprintf(
+			"addressing is NodePort and this Service of type %.20q has no node port: give it type NodePort, or the upstream another addressing", s.kind))
+		return
+	}
+	ready := inv.ready(m.Key)
+	var endpoints []named
+	for key, r := range inv.rows[nodes] {
+		if s.local && !inv.readyOn(m.Key, key.Name) {
+			continue
+		}
+		n := r.(*node)
+		for _, family := range [...]discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
+			if ip := firstOf(n.ips, family); ip != "" {
+				endpoints = append(endpoints, named{key.Name, family, mirror.Endpoint{
+					Addresses: []string{ip}, Zone: n.zone, Ready: ready, Serving: ready,
+				}})
+			}
+		}
+	}
+	m.Slices = chunks(m.Name+"-nodeport", ports, endpoints)
+}
+
+// loadBalancer addresses m by its load balancer's addresses and the Service's ports. One that
+// has no address yet is mirrored without endpoints.
+func (inv *inventory) loadBalancer(m *mirror.Service, s *service) {
+	if s.kind != corev1.ServiceTypeLoadBalancer {
+		refuse(m, mirror.ReasonNoLoadBalancer, fmt.Sprintf(
+			"addressing is LoadBalancer and this Service is of type %.20q: give it type LoadBalancer, or the upstream another addressing", s.kind))
+		return
+	}
+	for _, h := range s.hostnames {
+		note(m, mirror.ReasonFQDNSlice, fmt.Sprintf(
+			"the load balancer's address is the host name %.64q, which can't be an endpoint: use a load balancer that has an IP address, or another addressing", h))
+	}
+	if len(s.ips)+len(s.hostnames) == 0 {
+		note(m, mirror.ReasonNoLoadBalancer, "the load balancer has no address yet: see the Service's events in the upstream")
+	}
+	ready := inv.ready(m.Key)
+	var endpoints []named
+	for _, ip := range s.ips {
+		endpoints = append(endpoints, named{ip, familyOf(ip), mirror.Endpoint{
+			Addresses: []string{ip}, Ready: ready, Serving: ready,
+		}})
+	}
+	m.Slices = chunks(m.Name+"-loadbalancer", s.ports, endpoints)
+}
+
+// ready reports whether a Service has a ready endpoint.
+func (inv *inventory) ready(key mirror.Key) bool {
+	return slices.ContainsFunc(inv.byService[key], func(s *slice) bool { return s.ready })
+}
+
+// readyOn reports whether a Service has a ready endpoint on a node.
+func (inv *inventory) readyOn(key mirror.Key, node string) bool {
+	return slices.ContainsFunc(inv.byService[key], func(s *slice) bool {
+		_, found := slices.BinarySearch(s.nodes, node)
+		return found
+	})
+}
+
+// named is an endpoint and the name that decides which slice it belongs to.
+type named struct {
+	name     string
+	family   discoveryv1.AddressType
+	endpoint mirror.Endpoint
+}
+
+// chunks distributes endpoints over slices of at most maxChunk, by family and by a hash
+// of their names: an endpoint that comes or goes changes one slice, until they outgrow
+// their number, which then doubles. Endpoints are in order of name.
+func chunks(prefix string, ports []mirror.Port, endpoints []named) []mirror.Slice {
+	slices.SortFunc(endpoints, func(a, b named) int { return strings.Compare(a.name, b.name) })
+	var result []mirror.Slice
+	for _, family := range [...]discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
+		for i, members := range partition(endpoints, family) {
+			if len(members) == 0 {
+				continue
+			}
+			result = append(result, mirror.Slice{
+				Name:        fmt.Sprintf("%s-%s-%d", prefix, strings.ToLower(string(family)), i),
+				AddressType: family,
+				Ports:       ports,
+				Endpoints:   members,
+			})
+		}
+	}
+	return result
+}
+
+func partition(endpoints []named, family discoveryv1.AddressType) [][]mirror.Endpoint {
+	for n := uint32(1); ; n *= 2 {
+		parts := make([][]mirror.Endpoint, n)
+		largest := 0
+		for _, e := range endpoints {
+			if e.family != family {
+				continue
+			}
+			h := fnv.New32a()
+			h.Write([]byte(e.name))
+			at := h.Sum32() % n
+			parts[at] = append(parts[at], e.endpoint)
+			largest = max(largest, len(parts[at]))
+		}
+		if largest <= maxChunk || int(n) > len(endpoints) {
+			return parts
+		}
+	}
+}
+
+// firstOf returns the first address of a family, which is the one that a node prefers.
+func firstOf(ips []string, family discoveryv1.AddressType) string {
+	for _, ip := range ips {
+		if familyOf(ip) == family {
+			return ip
+		}
+	}
+	return ""
+}
+
+// familyOf returns the family of an address by its form. What isn't an address counts as
+// IPv4, so that it is refused by name later on rather than lost.
+func familyOf(ip string) discoveryv1.AddressType {
+	if a, err := netip.ParseAddr(ip); err == nil && a.Is6() {
+		return discoveryv1.AddressTypeIPv6
+	}
+	return discoveryv1.AddressTypeIPv4
+}

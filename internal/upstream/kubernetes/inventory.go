@@ -1,0 +1,197 @@
+package kubernetes
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+
+	"github.com/projectcontour/gimbal/internal/mirror"
+)
+
+// kind is a resource that is read.
+type kind int
+
+const (
+	services kind = iota
+	endpointSlices
+	nodes
+	kinds
+)
+
+func (k kind) String() string {
+	return [...]string{"services", "endpointslices", "nodes"}[k]
+}
+
+// inventory is what is known of an upstream. It is safe for concurrent use.
+type inventory struct {
+	mu        sync.RWMutex
+	rows      [kinds]map[mirror.Key]row
+	used      [kinds]size
+	byService map[mirror.Key][]*slice // in order of name
+}
+
+func newInventory() *inventory {
+	inv := &inventory{byService: make(map[mirror.Key][]*slice)}
+	for k := range inv.rows {
+		inv.rows[k] = make(map[mirror.Key]row)
+	}
+	return inv
+}
+
+// put sets the row of a key, or removes it where r is nil, and returns the keys of
+// the Services that it changes.
+func (inv *inventory) put(k kind, key mirror.Key, r row) []mirror.Key {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	changed := make(map[mirror.Key]bool)
+	inv.set(k, key, r, changed)
+	return inv.keys(changed)
+}
+
+// replace sets all rows of a kind at once and returns the keys of the Services that it changes.
+func (inv *inventory) replace(k kind, rows map[mirror.Key]row) []mirror.Key {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	changed := make(map[mirror.Key]bool)
+	for key := range inv.rows[k] {
+		if rows[key] == nil {
+			inv.set(k, key, nil, changed)
+		}
+	}
+	for key, r := range rows {
+		inv.set(k, key, r, changed)
+	}
+	return inv.keys(changed)
+}
+
+// everyNodePort, among changed keys, stands for every Service that has node ports.
+var everyNodePort = mirror.Key{}
+
+func (inv *inventory) set(k kind, key mirror.Key, r row, changed map[mirror.Key]bool) {
+	old := inv.rows[k][key]
+	if reflect.DeepEqual(old, r) {
+		return
+	}
+	if old != nil {
+		inv.used[k] = inv.used[k].minus(old.size())
+		delete(inv.rows[k], key)
+	}
+	if r != nil {
+		inv.used[k] = inv.used[k].plus(r.size())
+		inv.rows[k][key] = r
+	}
+	switch k {
+	case services:
+		changed[key] = true
+	case endpointSlices:
+		if s, ok := old.(*slice); ok {
+			inv.unlink(s)
+			inv.touch(s.service, changed)
+		}
+		if s, ok := r.(*slice); ok {
+			inv.link(s)
+			inv.touch(s.service, changed)
+		}
+	case nodes:
+		changed[everyNodePort] = true
+	}
+}
+
+// touch adds a Service to those that change, if there is one: a slice may come first.
+func (inv *inventory) touch(key mirror.Key, changed map[mirror.Key]bool) {
+	if inv.rows[services][key] != nil {
+		changed[key] = true
+	}
+}
+
+func (inv *inventory) link(s *slice) {
+	list := inv.byService[s.service]
+	at, _ := slices.BinarySearchFunc(list, s, byName)
+	inv.byService[s.service] = slices.Insert(list, at, s)
+}
+
+func (inv *inventory) unlink(s *slice) {
+	list := slices.DeleteFunc(inv.byService[s.service], func(other *slice) bool { return other == s })
+	if len(list) == 0 {
+		delete(inv.byService, s.service)
+		return
+	}
+	inv.byService[s.service] = list
+}
+
+func byName(a, b *slice) int { return cmp.Compare(a.name, b.name) }
+
+// keys returns the changed keys, sorted.
+func (inv *inventory) keys(changed map[mirror.Key]bool) []mirror.Key {
+	if changed[everyNodePort] {
+		delete(changed, everyNodePort)
+		for key, r := range inv.rows[services] {
+			if slices.ContainsFunc(r.(*service).nodePorts, func(p int32) bool { return p != 0 }) {
+				changed[key] = true
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(changed), compareKeys)
+}
+
+func compareKeys(a, b mirror.Key) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+// serviceKeys returns the keys of all Services, sorted.
+func (inv *inventory) serviceKeys() []mirror.Key {
+	inv.mu.RLock()
+	defer inv.mu.RUnlock()
+	return slices.SortedFunc(maps.Keys(inv.rows[services]), compareKeys)
+}
+
+// fits returns an error where the row would take the inventory past its budget.
+func (inv *inventory) fits(i *item, k kind, limits Limits) error {
+	if i.row == nil {
+		return nil
+	}
+	inv.mu.RLock()
+	defer inv.mu.RUnlock()
+	used := inv.used[k].plus(i.row.size())
+	if old := inv.rows[k][i.key]; old != nil {
+		used = used.minus(old.size())
+	}
+	return limits.check(k, used)
+}
+
+// Limits is the budget of one upstream: the most that is kept of it.
+type Limits struct {
+	Services  int // 10,000 where zero
+	Slices    int // 50,000 where zero
+	Nodes     int // 10,000 where zero
+	Endpoints int // 500,000 where zero
+	// Bytes is about the memory that one kind of object may take; 512 MiB where zero.
+	Bytes int
+}
+
+func (l Limits) check(k kind, used size) error {
+	objects := [...]int{
+		cmp.Or(l.Services, 10_000), cmp.Or(l.Slices, 50_000), cmp.Or(l.Nodes, 10_000),
+	}[k]
+	for _, of := range []struct {
+		used, limit int
+		what        string
+	}{
+		{used.objects, objects, k.String()},
+		{used.endpoints, cmp.Or(l.Endpoints, 500_000), "endpoints"},
+		{used.bytes, cmp.Or(l.Bytes, 512<<20), "bytes of " + k.String()},
+	} {
+		if of.used > of.limit {
+			return &tooLarge{fmt.Sprintf("the upstream has more than %d %s", of.limit, of.what)}
+		}
+	}
+	return nil
+}
+
+// tooLarge says that the upstream goes past its budget.
+type tooLarge struct{ message string }
+
+func (e *tooLarge) Error() string { return e.message }

@@ -1,0 +1,125 @@
+package kubernetes
+
+import (
+	"context"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// stream is a watch whose objects are items. While it is a streaming list it ends with
+// an error when no event comes for StreamTimeout: the reflector would wait for ever
+// for the bookmark that closes the list, which some proxies drop.
+type stream struct {
+	resource *resource
+	inner    watch.Interface
+	ctx      context.Context
+	cancel   context.CancelFunc
+	result   chan watch.Event
+	initial  bool          // the streaming list isn't complete yet
+	lifetime time.Duration // of a watch; a server that ended it would have closed it by then
+}
+
+func (s *stream) Stop() { s.cancel() }
+
+func (s *stream) ResultChan() <-chan watch.Event { return s.result }
+
+func (s *stream) run() {
+	defer close(s.result)
+	defer s.cancel()
+	defer s.inner.Stop()
+	timeout := s.lifetime
+	if s.initial {
+		timeout = s.resource.source.options.StreamTimeout
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-timer.C:
+			s.expire()
+			return
+		case e, ok := <-s.inner.ResultChan():
+			if !ok {
+				s.closed()
+				return
+			}
+			first := s.initial
+			if !s.handle(e) {
+				return
+			}
+			if s.initial {
+				timer.Reset(timeout)
+			} else if first {
+				timer.Reset(s.lifetime)
+			}
+		}
+	}
+}
+
+// handle converts and passes on an event; it returns false where that was the last one.
+func (s *stream) handle(e watch.Event) bool {
+	switch e.Type {
+	case watch.Error:
+		s.fail(apierrors.FromObject(e.Object))
+		return false
+	case watch.Bookmark:
+		if m, err := meta.Accessor(e.Object); err == nil && m.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true" {
+			s.initial = false
+		}
+		return s.send(e)
+	}
+	i, err := s.resource.source.converter.item(e.Object)
+	if err == nil && e.Type != watch.Deleted {
+		err = s.resource.source.inventory.fits(i, s.resource.kind, s.resource.source.options.Limits)
+	}
+	if err != nil {
+		s.fail(err)
+		return false
+	}
+	if s.initial && i.row == nil {
+		return true
+	}
+	return s.send(watch.Event{Type: e.Type, Object: i})
+}
+
+func (s *stream) send(e watch.Event) bool {
+	select {
+	case <-s.ctx.Done():
+		return false
+	case s.result <- e:
+		return true
+	}
+}
+
+// expire ends a stream that makes no progress.
+func (s *stream) expire() {
+	if s.initial {
+		s.resource.readPages()
+		s.fail(errStalled)
+	}
+}
+
+// closed ends a stream that the server has closed, which is usual but for a streaming list.
+func (s *stream) closed() {
+	if s.initial {
+		s.fail(errUnfinished)
+	}
+}
+
+// fail ends the stream with an error. The listing that follows on a streaming list reports its own.
+func (s *stream) fail(err error) {
+	if !s.initial || tooBig(err) {
+		_ = s.resource.failed("watch", err)
+	}
+	status := metav1.Status{Status: metav1.StatusFailure, Message: clean(err.Error())}
+	if s, ok := err.(apierrors.APIStatus); ok && expired(err) {
+		status = s.Status()
+	}
+	s.send(watch.Event{Type: watch.Error, Object: &status})
+}
