@@ -83,7 +83,7 @@ func metricType(c prometheus.Collector) string {
 	switch c.(type) {
 	case prometheus.Gauge, *prometheus.GaugeVec: // a Gauge is a Counter too
 		return "gauge"
-	case prometheus.Counter, *prometheus.CounterVec, prometheus.CounterFunc:
+	case prometheus.Counter, *prometheus.CounterVec:
 		return "counter"
 	case prometheus.Histogram, *prometheus.HistogramVec:
 		return "histogram"
