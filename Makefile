@@ -5,7 +5,7 @@ MODULES := $(patsubst %/go.mod,%,$(wildcard ./go.mod lab/go.mod test/e2e/go.mod)
 CACHE := $(or $(GIMBAL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gimbal)
 TOOLS := $(CACHE)/tools-$(shell git hash-object tools/go.sum | cut -c1-12)
 
-.PHONY: help build run test test-unit test-stories bench lint manifests generate clean bin/lab
+.PHONY: help build run test test-unit test-stories bench format lint manifests generate clean bin/lab
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-stories: bin/lab ## Run the stories alone
 bench: ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
+format: $(TOOLS) ## Format the code as lint wants it
+	@for m in $(MODULES); do (cd $$m && $(TOOLS)/golangci-lint fmt) || exit; done
+
 lint: $(TOOLS) manifests ## Check the code's style and that the manifests build
 	@for m in $(MODULES); do echo "lint $$m" && (cd $$m && $(TOOLS)/golangci-lint run) || exit; done
 
@@ -40,6 +43,7 @@ manifests: $(TOOLS) ## Render the manifests of deploy to bin/manifests, with Con
 	cd bin/manifests && for k in . upstream upstream/nodeport; do $(TOOLS)/kustomize build $$k -o $$k/rendered.yaml || exit; done
 
 generate: $(TOOLS) ## Rewrite what is generated: deepcopy, CRDs, roles, reference pages
+	rm -f deploy/crds/gimbal.* deploy/discovery/role.yaml deploy/upstream/role.yaml
 	$(TOOLS)/controller-gen object crd paths=./api/... output:crd:dir=deploy/crds
 	$(TOOLS)/controller-gen rbac:roleName=gimbal-discovery paths=./internal/discovery output:dir=deploy/discovery
 	$(TOOLS)/controller-gen rbac:roleName=gimbal-upstream paths=./internal/upstream/kubernetes output:dir=deploy/upstream

@@ -12,19 +12,27 @@ import (
 	"strings"
 )
 
-// Reasons is a package whose constants named Reason… are shown under a title.
-type Reasons struct{ Title, Intro, Dir string }
+// Reasons are the constants named Reason… or reason… of some packages' sources, shown under a title.
+type Reasons struct {
+	Title, Intro string
+	Dirs         []string
+}
 
-// ReasonsPage returns the page of the reasons that the packages' sources define.
-func ReasonsPage(packages []Reasons) (string, error) {
+// ReasonsPage returns the page of reasons.
+func ReasonsPage(groups []Reasons) (string, error) {
 	p := newPage("Reasons", "Every reason that a status, an event or a metric can show. A reason is one word; the message beside it names the object and the way out.")
-	for _, pkg := range packages {
-		rows, err := reasonRows(pkg.Dir)
-		if err != nil {
-			return "", err
+	for _, g := range groups {
+		var rows [][]string
+		for _, dir := range g.Dirs {
+			found, err := reasonRows(dir)
+			if err != nil {
+				return "", err
+			}
+			rows = append(rows, found...)
 		}
-		p.text("## " + pkg.Title)
-		p.text(pkg.Intro)
+		slices.SortFunc(rows, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
+		p.text("## " + g.Title)
+		p.text(g.Intro)
 		p.table([]string{"Reason", "Meaning"}, rows)
 	}
 	return p.done(), nil
@@ -51,7 +59,6 @@ func reasonRows(dir string) ([][]string, error) {
 			return true
 		})
 	}
-	slices.SortFunc(rows, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
 	return rows, nil
 }
 
