@@ -56,30 +56,30 @@ func (p AddressPolicy) Check(address string, family discoveryv1.AddressType) (Re
 	if bad == nil {
 		return "", nil
 	}
-	return bad.reason, fmt.Errorf("address %s %s", bad.address, bad.what)
+	return bad.reason, fmt.Errorf("%s %s", bad.subject, bad.what)
 }
 
 // denial is why an address is refused.
 type denial struct {
 	reason  Reason
-	address string // quoted where it isn't an address at all
-	what    string // a clause that follows the address: "is …"
+	subject string // "address …"
+	what    string // a clause that follows the subject: "is …"
 }
 
 // judge parses an address, and returns a denial if it may not be mirrored.
 func (p AddressPolicy) judge(address string, family discoveryv1.AddressType) (netip.Addr, *denial) {
 	if family == discoveryv1.AddressTypeFQDN {
-		return netip.Addr{}, &denial{ReasonFQDNSlice, quote(address), "is a host name"}
+		return netip.Addr{}, &denial{ReasonFQDNSlice, "address " + quote(address), "is a host name"}
 	}
 	a, err := netip.ParseAddr(address)
 	if err != nil {
-		return a, &denial{ReasonInvalidAddress, quote(address), "isn't an IP address"}
+		return a, &denial{ReasonInvalidAddress, "address " + quote(address), "isn't an IP address"}
 	}
 	if a.Zone() != "" {
-		return a, &denial{ReasonInvalidAddress, quote(address), "has a zone"}
+		return a, &denial{ReasonInvalidAddress, "address " + quote(address), "has a zone"}
 	}
 	if a.Is4() != (family == discoveryv1.AddressTypeIPv4) || a.Is6() != (family == discoveryv1.AddressTypeIPv6) {
-		return a, &denial{ReasonInvalidAddress, a.String(), "isn't of the slice's address type " + quote(string(family))}
+		return a, &denial{ReasonInvalidAddress, "address " + a.String(), "isn't of the slice's address type " + quote(string(family))}
 	}
 	always := alwaysDenied6
 	if a.Is4() {
@@ -87,12 +87,12 @@ func (p AddressPolicy) judge(address string, family discoveryv1.AddressType) (ne
 	}
 	for i := range always {
 		if always[i].Contains(a) {
-			return a, &denial{ReasonAddressDenied, a.String(), "is " + always[i].what + ", which is always refused"}
+			return a, &denial{ReasonAddressDenied, "address " + a.String(), "is " + always[i].what + ", which is always refused"}
 		}
 	}
 	for _, c := range p.central {
 		if c.Contains(a) {
-			return a, &denial{ReasonAddressDenied, a.String(), "lies in the central cluster's own range " + c.String()}
+			return a, &denial{ReasonAddressDenied, "address " + a.String(), "lies in the central cluster's own range " + c.String()}
 		}
 	}
 	if len(p.allowed) == 0 {
@@ -103,18 +103,18 @@ func (p AddressPolicy) judge(address string, family discoveryv1.AddressType) (ne
 			return a, nil
 		}
 	}
-	return a, &denial{ReasonAddressOutside, a.String(), "isn't in the upstream's allowedCIDRs"}
+	return a, &denial{ReasonAddressOutside, "address " + a.String(), "isn't in the upstream's allowedCIDRs"}
 }
 
 // wayOut says what to do about a refused address.
 func wayOut(r Reason) string {
 	switch r {
 	case ReasonAddressOutside:
-		return "add its range to spec.allowedCIDRs, or remove it from the Service's endpoints"
+		return "extend spec.allowedCIDRs, or remove such endpoints from the Service"
 	case ReasonInvalidAddress:
 		return "correct the slice"
 	default:
-		return "remove it from the Service's endpoints"
+		return "remove such endpoints from the Service"
 	}
 }
 

@@ -103,18 +103,17 @@ func byName(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.
 
 // Expired returns the objects of current that Gimbal made, with every endpoint not
 // ready and all else equal: what is desired of an upstream that has been out of
-// contact for too long.
+// contact for too long. A Service that is missing or foreign stays so: then the
+// result has slices only, and Plan changes no more than those.
 func Expired(current Objects) Objects {
-	if current.Service == nil {
-		return Objects{}
+	var expired Objects
+	if s := current.Service; s != nil {
+		if _, ours := identityOf(s); ours {
+			expired.Service = s
+		}
 	}
-	id, ok := identityOf(current.Service)
-	if !ok {
-		return Objects{}
-	}
-	expired := Objects{Service: current.Service}
 	for _, cur := range current.Slices {
-		if !id.owns(cur) {
+		if _, ours := identityOf(cur); !ours {
 			continue
 		}
 		es := *cur
@@ -126,4 +125,16 @@ func Expired(current Objects) Objects {
 	}
 	slices.SortFunc(expired.Slices, byName)
 	return expired
+}
+
+// identity returns the upstream Service of the objects, or false if they are foreign or there are none.
+func (o Objects) identity() (identity, bool) {
+	switch {
+	case o.Service != nil:
+		return identityOf(o.Service)
+	case len(o.Slices) > 0:
+		return identityOf(o.Slices[0])
+	default:
+		return identity{}, false
+	}
 }

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -41,9 +42,9 @@ func serviceDiff(desired, current *corev1.Service) (why []string, patch []byte) 
 		why = append(why, "ports")
 		spec["ports"] = desired.Spec.Ports
 	}
-	if len(current.Spec.Selector) > 0 {
+	if !maps.Equal(desired.Spec.Selector, current.Spec.Selector) {
 		why = append(why, "selector")
-		spec["selector"] = nil
+		spec["selector"] = mapDiff(desired.Spec.Selector, current.Spec.Selector, all)
 	}
 	if len(why) == 0 {
 		return nil, nil
@@ -115,10 +116,10 @@ func sliceDiff(desired, current *discoveryv1.EndpointSlice, uid types.UID) (why 
 	return why
 }
 
-// ownersEqual compares the owners of a slice, whose desired UID is uid.
+// ownersEqual compares the owners of a slice, whose desired UID is uid where that is known.
 func ownersEqual(desired, current []metav1.OwnerReference, uid types.UID) bool {
 	return slices.EqualFunc(desired, current, func(d, c metav1.OwnerReference) bool {
-		return d.APIVersion == c.APIVersion && d.Kind == c.Kind && d.Name == c.Name && c.UID == uid &&
+		return d.APIVersion == c.APIVersion && d.Kind == c.Kind && d.Name == c.Name && c.UID == cmp.Or(uid, d.UID) &&
 			value(d.Controller) == value(c.Controller) &&
 			value(d.BlockOwnerDeletion) == value(c.BlockOwnerDeletion)
 	})

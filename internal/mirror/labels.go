@@ -25,23 +25,18 @@ var protocols = [...]string{"h2", "h2c", "tls"}
 // copied, and ours.
 func (r Rules) serviceLabels(s *Service, out *refusals) map[string]string {
 	labels := make(map[string]string, min(len(s.Labels), maxLabels)+2)
-	var invalid list
+	var invalid []string
 	for key, v := range s.Labels {
 		switch {
 		case r.denied(key):
 		case !isQualifiedName(key) || !isLabelValue(v):
-			invalid.n++
+			invalid = append(invalid, key)
 		default:
 			labels[key] = v
 		}
 	}
-	if invalid.n > 0 {
-		for _, key := range slices.Sorted(maps.Keys(s.Labels)) {
-			if !r.denied(key) && (!isQualifiedName(key) || !isLabelValue(s.Labels[key])) && len(invalid.first) < 3 {
-				invalid.first = append(invalid.first, quote(key))
-			}
-		}
-		out.add(ReasonInvalidLabel, "%d labels of the Service (%s) aren't valid; correct or remove them", invalid.n, invalid)
+	if len(invalid) > 0 {
+		out.add(ReasonInvalidLabel, "labels of the Service have an invalid key or value: %s; correct or remove them", few(invalid))
 	}
 	if n := len(labels); n > maxLabels {
 		for _, key := range slices.Sorted(maps.Keys(labels))[maxLabels:] {

@@ -27,30 +27,6 @@ func Owner(o metav1.Object) (backend string, k Key, ok bool) {
 	return backend, k, true
 }
 
-// Taken returns a refusal for each object of current that has a desired object's name
-// and isn't the desired Service's own. Plan leaves such objects as they are.
-func Taken(desired, current Objects) []Refusal {
-	if desired.Service == nil {
-		return nil
-	}
-	want, ok := identityOf(desired.Service)
-	if !ok {
-		return nil
-	}
-	out := refusals{key: want.Key}
-	if cur := current.Service; cur != nil && !want.owns(cur) {
-		out.add(ReasonNameTaken, "the central Service %s isn't Gimbal's; rename it or the upstream's Service", quote(cur.Namespace+"/"+cur.Name))
-	}
-	for _, cur := range current.Slices {
-		for _, d := range desired.Slices {
-			if d.Name == cur.Name && !want.owns(cur) {
-				out.add(ReasonNameTaken, "the central EndpointSlice %s isn't this Service's; rename or remove it", quote(cur.Namespace+"/"+cur.Name))
-			}
-		}
-	}
-	return out.all()
-}
-
 // identity is an upstream Service among all upstreams'.
 type identity struct {
 	backend string

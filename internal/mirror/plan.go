@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,25 +42,29 @@ type Change struct {
 }
 
 // Plan returns the changes that make the current objects the desired ones, in the order
-// in which to make them, and none if nothing differs that Gimbal owns. If
-// desired.Service is nil, all that is current goes.
+// in which to make them, and none if nothing differs that Gimbal owns. If nothing is
+// desired, all that is current goes.
 //
-// Plan never changes a foreign object: one that Owner doesn't give the desired
-// Service's identity. If a foreign Service has the desired one's name, there are no
-// changes at all, lest endpoints are attached to it; Taken says so.
+// Plan never changes a foreign object: one that Owner doesn't give the desired objects'
+// identity. If a foreign Service has the desired one's name, there are no changes at
+// all, lest endpoints are attached to it. An object that is being deleted is left until it is gone.
 //
 // The order keeps traffic flowing: the Service first, so that slices can name it as
 // their owner; then what new slices need out of their way; new slices, updates, and
 // deletions last. When all goes, the Service goes first.
 func Plan(desired, current Objects) []Change {
-	if desired.Service == nil {
+	if desired.Service == nil && len(desired.Slices) == 0 {
 		return planRemoval(current)
 	}
-	id, ok := identityOf(desired.Service)
+	id, ok := desired.identity()
 	if !ok || current.Service != nil && !id.owns(current.Service) {
 		return nil
 	}
-	changes, uid := planService(desired.Service, current.Service)
+	var changes []Change
+	var uid types.UID
+	if desired.Service != nil {
+		changes, uid = planService(desired.Service, current.Service)
+	}
 	return planSlices(changes, id, desired.Slices, current.Slices, uid)
 }
 
@@ -83,7 +88,10 @@ func planService(desired, current *corev1.Service) ([]Change, types.UID) {
 	if current == nil {
 		return []Change{{Verb: Create, Service: desired}}, ""
 	}
-	if !headless(current) {
+	if current.DeletionTimestamp != nil {
+		return nil, current.UID
+	}
+	if replaces(desired, current) {
 		why := []string{"clusterIP"}
 		return []Change{
 			{Verb: Delete, Service: current, Why: why},
@@ -97,10 +105,10 @@ func planService(desired, current *corev1.Service) ([]Change, types.UID) {
 	return []Change{{Verb: Update, Service: desired, Patch: patch, Why: why}}, current.UID
 }
 
-// headless reports whether a Service has no cluster IP, or can be told to have none:
-// only a Service of type ExternalName may change that field.
-func headless(s *corev1.Service) bool {
-	return s.Spec.ClusterIP == corev1.ClusterIPNone || s.Spec.Type == corev1.ServiceTypeExternalName
+// replaces reports whether the current Service must make way for the desired one: a
+// cluster IP can't be changed but on a Service of type ExternalName, which has none.
+func replaces(desired, current *corev1.Service) bool {
+	return current.Spec.ClusterIP != desired.Spec.ClusterIP && current.Spec.Type != corev1.ServiceTypeExternalName
 }
 
 func planSlices(changes []Change, id identity, desired, current []*discoveryv1.EndpointSlice, uid types.UID) []Change {
@@ -121,7 +129,7 @@ func planSlices(changes []Change, id identity, desired, current []*discoveryv1.E
 		}
 		want, cur := desired[0], current[0]
 		desired, current = desired[1:], current[1:]
-		if !id.owns(cur) {
+		if !id.owns(cur) || cur.DeletionTimestamp != nil {
 			continue
 		}
 		if want.AddressType != cur.AddressType {
@@ -158,12 +166,12 @@ func sortedByName(in []*discoveryv1.EndpointSlice) []*discoveryv1.EndpointSlice 
 	return in
 }
 
-// withOwner returns a copy of a desired slice that names its owner's UID.
+// withOwner returns a copy of a desired slice that names its owner's UID, where that is known.
 func withOwner(desired *discoveryv1.EndpointSlice, uid types.UID) *discoveryv1.EndpointSlice {
 	es := *desired
 	es.OwnerReferences = slices.Clone(desired.OwnerReferences)
 	for i := range es.OwnerReferences {
-		es.OwnerReferences[i].UID = uid
+		es.OwnerReferences[i].UID = cmp.Or(uid, es.OwnerReferences[i].UID)
 	}
 	return &es
 }
@@ -174,14 +182,11 @@ func onto(desired, current *discoveryv1.EndpointSlice, uid types.UID) *discovery
 	es := withOwner(desired, uid)
 	es.UID, es.ResourceVersion = current.UID, current.ResourceVersion
 	es.Finalizers = current.Finalizers
-	es.Annotations = make(map[string]string, cmp.Or(len(current.Annotations), 1))
+	es.Annotations = maps.Clone(desired.Annotations)
 	for key, v := range current.Annotations {
 		if !ownAnnotation(key) {
 			es.Annotations[key] = v
 		}
-	}
-	for key, v := range desired.Annotations {
-		es.Annotations[key] = v
 	}
 	return es
 }

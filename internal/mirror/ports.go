@@ -3,7 +3,6 @@ package mirror
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -27,8 +26,11 @@ func servicePorts(in []Port, out *refusals) ([]corev1.ServicePort, bool) {
 			continue
 		}
 		port := corev1.ServicePort{Name: p.Name, Protocol: p.Protocol, Port: p.Number}
-		if isQualifiedName(p.AppProtocol) {
+		switch {
+		case isQualifiedName(p.AppProtocol):
 			port.AppProtocol = new(p.AppProtocol)
+		case p.AppProtocol != "":
+			out.add(ReasonInvalidPort, "appProtocol %s of port %s of the Service isn't a qualified name and is left out; correct it", quote(p.AppProtocol), quote(p.Name))
 		}
 		ports = append(ports, port)
 	}
@@ -68,7 +70,7 @@ func portFlaw(p Port, n int, taken []corev1.ServicePort) string {
 // for every Service port, and skips one without a protocol.
 func slicePorts(in *Slice, service []corev1.ServicePort, out *refusals) []discoveryv1.EndpointPort {
 	ports := make([]discoveryv1.EndpointPort, 0, len(in.Ports))
-	var dropped list
+	var dropped []string
 	for _, p := range in.Ports {
 		p.Protocol = cmp.Or(p.Protocol, corev1.ProtocolTCP)
 		match := slices.IndexFunc(service, func(s corev1.ServicePort) bool {
@@ -76,7 +78,7 @@ func slicePorts(in *Slice, service []corev1.ServicePort, out *refusals) []discov
 		})
 		twice := slices.ContainsFunc(ports, func(t discoveryv1.EndpointPort) bool { return *t.Name == p.Name })
 		if match < 0 || twice || p.Number < 1 || p.Number > 65535 {
-			dropped.add(p.Name)
+			dropped = append(dropped, p.Name)
 			continue
 		}
 		port := discoveryv1.EndpointPort{Name: new(p.Name), Protocol: new(p.Protocol), Port: new(p.Number)}
@@ -85,32 +87,13 @@ func slicePorts(in *Slice, service []corev1.ServicePort, out *refusals) []discov
 		}
 		ports = append(ports, port)
 	}
-	if dropped.n > 0 {
-		out.add(ReasonPortUnmatched, "%d ports of slice %s (%s) have no number or no Service port of their name and protocol; name the Service's ports alike",
-			dropped.n, quote(in.Name), dropped)
-	} else if len(in.Ports) == 0 && len(service) > 0 {
+	switch {
+	case len(dropped) > 0:
+		out.add(ReasonPortUnmatched, "slice %s has ports that no Service port's name and protocol match, or that have no number of their own: %s; name the Service's ports alike",
+			quote(in.Name), few(dropped))
+	case len(in.Ports) == 0 && len(service) > 0:
 		out.add(ReasonPortUnmatched, "slice %s has no ports; give it the Service's", quote(in.Name))
 	}
 	slices.SortFunc(ports, func(a, b discoveryv1.EndpointPort) int { return cmp.Compare(*a.Name, *b.Name) })
 	return ports
-}
-
-// list is a number of untrusted strings, of which the first few are kept to be named.
-type list struct {
-	n     int
-	first []string
-}
-
-func (l *list) add(s string) {
-	if l.n++; len(l.first) < 3 {
-		l.first = append(l.first, quote(s))
-	}
-}
-
-func (l list) String() string {
-	s := strings.Join(l.first, ", ")
-	if l.n > len(l.first) {
-		s += ", …"
-	}
-	return s
 }

@@ -2,14 +2,16 @@ package mirror
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 const (
-	maxRefusals = 32  // of one Service
-	maxMessage  = 512 // bytes
-	maxQuoted   = 80  // bytes of an untrusted string
+	maxRefusals = 32   // of one Service
+	maxMessage  = 1000 // bytes; an event may have 1024
+	maxQuoted   = 64   // bytes of an untrusted string
+	maxNamed    = 3    // parts that a refusal of several names
 )
 
 // refusals collects what of one Service is refused. An upstream that sends nonsense
@@ -50,6 +52,24 @@ func (r *refusals) all() []Refusal {
 // quote returns an untrusted string in quotes, escaped and cut.
 func quote(s string) string {
 	return strconv.Quote(bound(s, maxQuoted))
+}
+
+// few names the first of several untrusted strings in order, and counts the others.
+func few(list []string) string {
+	slices.Sort(list)
+	named := make([]string, 0, maxNamed)
+	for _, s := range list[:min(len(list), maxNamed)] {
+		named = append(named, quote(s))
+	}
+	return strings.Join(named, ", ") + others(len(list)-len(named))
+}
+
+// others counts what isn't named.
+func others(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", n)
 }
 
 // bound cuts s to about n bytes.

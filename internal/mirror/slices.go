@@ -2,8 +2,10 @@ package mirror
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -76,7 +78,7 @@ func (r Rules) endpoints(in *Slice, out *refusals) []discoveryv1.Endpoint {
 		e := &in.Endpoints[i]
 		addresses, bad := r.addresses(e.Addresses, in.AddressType)
 		if bad != nil {
-			denied.add(bad)
+			denied = denied.add(bad)
 			continue
 		}
 		// Explicit, since the API takes a missing ready or serving for true.
@@ -102,7 +104,7 @@ func (r Rules) endpoints(in *Slice, out *refusals) []discoveryv1.Endpoint {
 // API server demands, or a denial of the first that may not be mirrored.
 func (r Rules) addresses(in []string, family discoveryv1.AddressType) ([]string, *denial) {
 	if len(in) == 0 || len(in) > maxAddresses {
-		return nil, &denial{ReasonInvalidAddress, "list", "doesn't have 1 to 100 entries"}
+		return nil, &denial{ReasonInvalidAddress, "an endpoint", "doesn't have 1 to 100 addresses"}
 	}
 	out := make([]string, len(in))
 	for i, s := range in {
@@ -159,39 +161,42 @@ func value[T any](p *T) T {
 	return *p
 }
 
-// denials counts the denials of one slice by reason.
-type denials []struct {
-	denial // the first
+// denials are the denials of one slice's endpoints, by reason.
+type denials map[Reason]*denialCount
 
-	n    int
-	also []string // the next few addresses
+type denialCount struct {
+	n     int
+	first []*denial
 }
 
-func (d *denials) add(bad *denial) {
-	for i := range *d {
-		g := &(*d)[i]
-		if g.reason != bad.reason {
-			continue
-		}
-		if g.n++; len(g.also) < 2 {
-			g.also = append(g.also, bad.address)
-		}
-		return
+func (d denials) add(bad *denial) denials {
+	if d == nil {
+		d = denials{}
 	}
-	*d = append(*d, struct {
-		denial
-		n    int
-		also []string
-	}{denial: *bad, n: 1})
+	c := d[bad.reason]
+	if c == nil {
+		c = &denialCount{}
+		d[bad.reason] = c
+	}
+	if c.n++; len(c.first) < maxNamed {
+		c.first = append(c.first, bad)
+	}
+	return d
 }
 
 // refuse adds one refusal for each reason.
 func (d denials) refuse(slice string, out *refusals) {
-	for _, g := range d {
-		more := ""
-		if g.n > 1 {
-			more = "; so are " + list{n: g.n - 1, first: g.also}.String() + ""
+	for _, reason := range slices.Sorted(maps.Keys(d)) {
+		c := d[reason]
+		if c.n == 1 {
+			out.add(reason, "%s of slice %s %s; %s", c.first[0].subject, quote(slice), c.first[0].what, wayOut(reason))
+			continue
 		}
-		out.add(g.reason, "address %s of slice %s %s%s; %s", g.address, quote(slice), g.what, more, wayOut(g.reason))
+		var named []string
+		for _, bad := range c.first {
+			named = append(named, bad.subject+" "+bad.what)
+		}
+		out.add(reason, "%d endpoints of slice %s are refused: %s%s; %s",
+			c.n, quote(slice), strings.Join(named, "; "), others(c.n-len(named)), wayOut(reason))
 	}
 }

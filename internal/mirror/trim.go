@@ -6,7 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TrimService drops from a central Service what Plan, Owner, Taken and Expired don't
+// TrimService drops from a central Service what Plan, Owner and Expired don't
 // read, and returns it. It changes its argument: it is meant for objects on their way
 // into a cache.
 func TrimService(s *corev1.Service) *corev1.Service {
@@ -26,7 +26,7 @@ func TrimService(s *corev1.Service) *corev1.Service {
 	return s
 }
 
-// TrimSlice drops from a central slice what Plan, Owner, Taken, Expired and counting
+// TrimSlice drops from a central slice what Plan, Owner, Expired and counting
 // endpoints don't read, and returns it. It changes its argument, as TrimService does.
 // Annotations stay, since an update of a slice replaces all of it; and the conditions
 // of each endpoint lie together in one allocation.
