@@ -60,6 +60,7 @@ type UpstreamClusterSpec struct {
 
 	// Namespaces narrows what is mirrored to some of the upstream's namespaces.
 	// +optional
+	// +kubebuilder:default={}
 	Namespaces NamespaceSelection `json:"namespaces,omitempty"`
 
 	// ServiceSelector narrows what is mirrored to Services with these labels. Empty selects every Service.
@@ -145,6 +146,7 @@ type NamespaceSelection struct {
 	// +kubebuilder:validation:items:MaxLength=63
 	Include []string `json:"include,omitempty"`
 	// +optional
+	// +kubebuilder:default={"kube-system","gimbal-discovery","gimbal-contour","gimbal-monitoring"}
 	// +kubebuilder:validation:MaxItems=1000
 	// +kubebuilder:validation:items:MaxLength=63
 	Exclude []string `json:"exclude,omitempty"`

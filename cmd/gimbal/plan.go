@@ -1,0 +1,181 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/discovery"
+)
+
+func newPlanCommand() *cobra.Command {
+	var central connection
+	var policy policyFlags
+	var output, file string
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "plan [UPSTREAM...]",
+		Short: "Show what would be created, changed, deleted, held or refused, and why",
+		Long: `Reads upstreams and the central cluster once and shows what an agent would do. It
+writes nothing. Without arguments it does so for every UpstreamCluster of the
+namespace; with --filename for one that needn't be applied yet.
+
+Give it the policy flags that gimbal discover runs with.`,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			p, err := policy.policy()
+			if err != nil {
+				return err
+			}
+			upstreams, err := plannedUpstreams(cmd, &central, file, names)
+			if err != nil {
+				return err
+			}
+			config, err := central.config()
+			if err != nil {
+				return err
+			}
+			logger := quiet()
+			previews := []*discovery.Preview{}
+			var errs []error
+			for i := range upstreams {
+				preview, err := discovery.NewPreview(cmd.Context(), discovery.PreviewOptions{
+					Config: config, Upstream: &upstreams[i], Policy: p, Timeout: timeout, Logger: logger,
+				})
+				if err != nil {
+					errs = append(errs, fmt.Errorf("upstream %s: %w", upstreams[i].Name, err))
+					continue
+				}
+				previews = append(previews, preview)
+			}
+			return errors.Join(append(errs, print(cmd.OutOrStdout(), output, previews, planTable))...)
+		},
+	}
+	f := cmd.Flags()
+	central.addFlags(f)
+	policy.addFlags(f)
+	f.StringVarP(&output, "output", "o", "table", "`FORMAT`: table, json or yaml")
+	f.StringVarP(&file, "filename", "f", "", "`FILE` with one UpstreamCluster to plan for, instead of those that are applied; - is standard input")
+	f.DurationVar(&timeout, "timeout", 30*time.Second, "how long one upstream may take")
+	return cmd
+}
+
+// plannedUpstreams returns the UpstreamClusters that were asked for.
+func plannedUpstreams(cmd *cobra.Command, central *connection, file string, names []string) ([]v1alpha1.UpstreamCluster, error) {
+	if file == "" {
+		return getUpstreams(cmd, central, names)
+	}
+	if len(names) > 0 {
+		return nil, errors.New("give either --filename or names of upstreams")
+	}
+	data, err := readFile(cmd, file)
+	if err != nil {
+		return nil, err
+	}
+	var uc v1alpha1.UpstreamCluster
+	if err := yaml.UnmarshalStrict(data, &uc); err != nil {
+		return nil, fmt.Errorf("%s holds no UpstreamCluster: %w", file, err)
+	}
+	if uc.Namespace == "" {
+		uc.Namespace = central.namespace
+	}
+	return []v1alpha1.UpstreamCluster{uc}, nil
+}
+
+func readFile(cmd *cobra.Command, file string) ([]byte, error) {
+	if file == "-" {
+		return io.ReadAll(cmd.InOrStdin())
+	}
+	return os.ReadFile(file)
+}
+
+// getUpstreams returns the UpstreamClusters of these names, or all of the namespace.
+func getUpstreams(cmd *cobra.Command, central *connection, names []string) ([]v1alpha1.UpstreamCluster, error) {
+	c, err := newClient(central)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		var list v1alpha1.UpstreamClusterList
+		if err := c.List(cmd.Context(), &list, client.InNamespace(central.namespace)); err != nil {
+			return nil, fmt.Errorf("listing UpstreamClusters in %s: %w", central.namespace, err)
+		}
+		if len(list.Items) == 0 {
+			noUpstreams(cmd, central.namespace)
+		}
+		return list.Items, nil
+	}
+	upstreams := make([]v1alpha1.UpstreamCluster, len(names))
+	for i, name := range names {
+		if err := c.Get(cmd.Context(), client.ObjectKey{Namespace: central.namespace, Name: name}, &upstreams[i]); err != nil {
+			return nil, fmt.Errorf("reading UpstreamCluster %s/%s: %w", central.namespace, name, err)
+		}
+	}
+	return upstreams, nil
+}
+
+func newClient(central *connection) (client.Client, error) {
+	config, err := central.config()
+	if err != nil {
+		return nil, err
+	}
+	scheme, err := discovery.Scheme()
+	if err != nil {
+		return nil, err
+	}
+	return client.New(config, client.Options{Scheme: scheme})
+}
+
+// print writes v in a format; table writes it for people.
+func print[T any](w io.Writer, format string, v T, table func(io.Writer, T) error) error {
+	switch format {
+	case "table":
+		return table(w, v)
+	case "json":
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	case "yaml":
+		data, err := yaml.Marshal(v)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(data)
+		return err
+	}
+	return fmt.Errorf("--output %q: want table, json or yaml", format)
+}
+
+func planTable(out io.Writer, previews []*discovery.Preview) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	for i, p := range previews {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		count := map[discovery.Action]int{}
+		if len(p.Steps) > 0 {
+			fmt.Fprintln(w, "UPSTREAM\tACTION\tNAMESPACE\tSERVICE\tCENTRAL\tREASON\tDETAIL")
+		}
+		for _, s := range p.Steps {
+			count[s.Action]++
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Upstream, s.Action, s.Namespace, s.Service, s.Central, s.Reason, s.Detail)
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(out, "%s: %d to create, %d to change, %d to delete, %d held, %d waiting, %d refused, %d unchanged\n", p.Upstream,
+			count[discovery.ActionCreate], count[discovery.ActionChange], count[discovery.ActionDelete],
+			count[discovery.ActionHold], count[discovery.ActionWait], count[discovery.ActionRefuse], p.Unchanged); err != nil {
+			return err
+		}
+	}
+	return nil
+}

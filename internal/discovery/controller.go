@@ -1,0 +1,381 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/mirror"
+)
+
+// What the engine does in the central cluster, and nothing more:
+//
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;update;delete
+// +kubebuilder:rbac:groups="",resources=namespaces;nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=servicecidrs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:namespace=gimbal-discovery,groups=gimbal.projectcontour.io,resources=upstreamclusters,verbs=get;list;watch;patch
+// +kubebuilder:rbac:namespace=gimbal-discovery,groups=gimbal.projectcontour.io,resources=upstreamclusters/status,verbs=patch
+// +kubebuilder:rbac:namespace=gimbal-discovery,groups="",resources=secrets,verbs=get;list;watch
+// +kubebuilder:rbac:namespace=gimbal-discovery,groups=coordination.k8s.io,resources=leases,verbs=get;create;update;delete
+
+// controller serves the UpstreamClusters of one namespace: it competes for the
+// Lease of each, and for those it leads it checks the spec, runs the agent,
+// reports the status and cleans up in the end.
+type controller struct {
+	client   client.Client        // reads from the cache
+	direct   kubernetes.Interface // writes mirrored objects, holds Leases
+	recorder events.EventRecorder
+	options  Options
+	metrics  *Metrics
+	logger   *slog.Logger
+	clock    clock.WithTicker
+
+	namespaces *namespaces
+	queue      workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+	mu         sync.Mutex
+	contenders map[string]*running
+	ranges     []netip.Prefix
+	running    sync.WaitGroup
+	root       context.Context
+}
+
+type running struct {
+	*contender
+	cancel      context.CancelFunc
+	statusWrite time.Time
+}
+
+// notify has an upstream looked at again after a pause; several calls within it are one.
+func (c *controller) notify(upstream string, after time.Duration) {
+	c.queue.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: c.options.Namespace, Name: upstream}}, after)
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	if len(c.options.Upstreams) > 0 && !slices.Contains(c.options.Upstreams, request.Name) {
+		return reconcile.Result{}, nil
+	}
+	var uc v1alpha1.UpstreamCluster
+	if err := c.client.Get(ctx, request.NamespacedName, &uc); err != nil {
+		if apierrors.IsNotFound(err) {
+			c.retire(request.Name)
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, err
+	}
+	r := c.compete(uc.Name)
+	if !r.Leads() {
+		return reconcile.Result{}, nil
+	}
+	return c.serve(ctx, r, &uc)
+}
+
+// compete returns the upstream's contender, started if need be.
+func (c *controller) compete(name string) *running {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.contenders[name]; r != nil {
+		return r
+	}
+	ctx, cancel := context.WithCancel(c.root)
+	r := &running{cancel: cancel, contender: newContender(name, c.options.Namespace, c.options.Identity, c.direct.CoordinationV1(), c.options.lease(), c.leads, c.logger,
+		func(bool) {
+			c.metrics.leading.Set(float64(c.leads()))
+			c.notify(name, 0)
+		})}
+	c.contenders[name] = r
+	c.running.Go(func() { r.Run(ctx) })
+	return r
+}
+
+// retire ends competing for an upstream that is gone.
+func (c *controller) retire(name string) {
+	c.mu.Lock()
+	r := c.contenders[name]
+	delete(c.contenders, name)
+	c.mu.Unlock()
+	if r != nil {
+		r.cancel()
+	}
+}
+
+func (c *controller) leads() int {
+	n := 0
+	for _, r := range c.all() {
+		if r.Leads() {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *controller) all() []*running {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]*running, 0, len(c.contenders))
+	for _, r := range c.contenders {
+		all = append(all, r)
+	}
+	return all
+}
+
+// agents returns the agents that run in this replica.
+func (c *controller) agents() []*agent {
+	var agents []*agent
+	for _, r := range c.all() {
+		if a, _ := r.Agent(); a != nil {
+			agents = append(agents, a)
+		}
+	}
+	return agents
+}
+
+// serve brings one upstream that this replica leads to what its spec says.
+func (c *controller) serve(ctx context.Context, r *running, uc *v1alpha1.UpstreamCluster) (reconcile.Result, error) {
+	if !uc.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, c.finalize(ctx, r, uc)
+	}
+	if !controllerutil.ContainsFinalizer(uc, v1alpha1.Finalizer) {
+		before := uc.DeepCopy()
+		controllerutil.AddFinalizer(uc, v1alpha1.Finalizer)
+		if err := c.client.Patch(ctx, uc, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+			return reconcile.Result{}, client.IgnoreNotFound(err)
+		}
+	}
+	before := uc.DeepCopy()
+	if uc.Spec.Paused {
+		r.StopAgent()
+		reportPaused(&uc.Status, uc.Generation)
+		return c.writeStatus(ctx, r, uc, before)
+	}
+	err := c.ensureAgent(ctx, r, uc)
+	if rejected := (*rejection)(nil); errors.As(err, &rejected) {
+		r.StopAgent()
+		reportRejected(&uc.Status, uc.Generation, rejected)
+		return c.writeStatus(ctx, r, uc, before)
+	} else if err != nil {
+		return reconcile.Result{}, err
+	}
+	a, _ := r.Agent()
+	if a == nil {
+		return reconcile.Result{}, nil // the Lease was lost meanwhile
+	}
+	if err := c.confirm(ctx, a, uc); err != nil {
+		return reconcile.Result{}, err
+	}
+	reportAgent(uc, a.Snapshot())
+	return c.writeStatus(ctx, r, uc, before)
+}
+
+// ensureAgent makes the upstream's agent run with what its spec and Secret say now.
+func (c *controller) ensureAgent(ctx context.Context, r *running, uc *v1alpha1.UpstreamCluster) error {
+	var all v1alpha1.UpstreamClusterList
+	if err := c.client.List(ctx, &all, client.InNamespace(c.options.Namespace)); err != nil {
+		return err
+	}
+	if rejected := ambiguous(uc, all.Items); rejected != nil {
+		return rejected
+	}
+	secret, err := c.secret(ctx, uc)
+	if err != nil {
+		return err
+	}
+	logger := c.logger.With("upstream", uc.Name)
+	ok, err := accept(uc, secret, c.options.Policy, c.centralRanges(), logger)
+	if err != nil {
+		return err
+	}
+	if a, fingerprint := r.Agent(); a != nil && fingerprint == ok.Fingerprint {
+		return nil
+	}
+	source, err := ok.Source()
+	if err != nil {
+		return fmt.Errorf("making the client of upstream %s: %w", uc.Name, err)
+	}
+	r.StopAgent()
+	options := agentOptions{
+		Name: uc.Name, Source: source, AllowedCIDRs: uc.Spec.AllowedCIDRs, Client: c.direct, Rules: ok.Rules, Guard: ok.Guard,
+		Holding: uc.Status.HeldDeletions > 0, StaleAfter: ok.StaleAfter,
+		Workers: c.options.Workers, Namespaces: c.namespaces,
+		Metrics: c.metrics, Logger: logger, Clock: c.clock,
+		Refused: c.refusedEvents(uc),
+		Dirty:   func() { c.notify(uc.Name, 250*time.Millisecond) },
+	}
+	if last := uc.Status.LastCompleteSync; last != nil {
+		options.LastView = last.Time
+	}
+	r.StartAgent(newAgent(options), ok.Fingerprint)
+	return nil
+}
+
+func (c *controller) secret(ctx context.Context, uc *v1alpha1.UpstreamCluster) (*corev1.Secret, error) {
+	name := credentials(uc)
+	if name == "" {
+		return nil, nil
+	}
+	var secret corev1.Secret
+	err := c.client.Get(ctx, client.ObjectKey{Namespace: uc.Namespace, Name: name}, &secret)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return &secret, err
+}
+
+// credentials returns the name of the Secret that an UpstreamCluster uses.
+func credentials(uc *v1alpha1.UpstreamCluster) string {
+	if uc.Spec.Kubernetes == nil {
+		return ""
+	}
+	return uc.Spec.Kubernetes.KubeconfigSecret.Name
+}
+
+// refusedEvents returns a function that tells a team, by an event on the central
+// Service's name, what of its upstream Service isn't mirrored. Refusals that the status already lists are not news.
+func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]mirror.Refusal) {
+	var mu sync.Mutex
+	known := map[v1alpha1.Refusal]bool{}
+	for _, r := range uc.Status.Refusals {
+		known[r] = true
+	}
+	return func(refusals []mirror.Refusal) {
+		for _, r := range refusals {
+			line := v1alpha1.Refusal{Namespace: r.Namespace, Service: r.Name, Reason: string(r.Reason), Message: r.Message}
+			mu.Lock()
+			old := known[line]
+			delete(known, line)
+			mu.Unlock()
+			if old {
+				continue
+			}
+			on := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: r.Namespace, Name: mirror.ServiceName(uc.Name, r.Key)}
+			c.recorder.Eventf(on, nil, corev1.EventTypeWarning, string(r.Reason), "Mirror", "upstream %s: %s", uc.Name, clip(r.Message))
+		}
+	}
+}
+
+// confirm carries out an operator's confirmation of held deletions and takes its annotation away.
+func (c *controller) confirm(ctx context.Context, a *agent, uc *v1alpha1.UpstreamCluster) error {
+	value, ok := uc.Annotations[v1alpha1.ConfirmDeletionsAnnotation]
+	if !ok {
+		return nil
+	}
+	before := uc.DeepCopy()
+	delete(uc.Annotations, v1alpha1.ConfirmDeletionsAnnotation)
+	if err := c.client.Patch(ctx, uc, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		c.recorder.Eventf(uc, nil, corev1.EventTypeWarning, "ConfirmationInvalid", "Confirm",
+			"%s must be the number of held deletions, not %.40q", v1alpha1.ConfirmDeletionsAnnotation, value)
+		return nil
+	}
+	confirmed, due := a.Confirm(n)
+	if confirmed {
+		c.recorder.Eventf(uc, nil, corev1.EventTypeNormal, "DeletionsConfirmed", "Confirm", "%d held deletions go ahead", due)
+	} else {
+		c.recorder.Eventf(uc, nil, corev1.EventTypeWarning, "ConfirmationUnused", "Confirm",
+			"%d deletions were confirmed and %d are held: nothing was deleted", n, a.guard.Held())
+	}
+	return nil
+}
+
+// writeStatus writes what differs. Counts and messages alone are written only every
+// statusPause.
+func (c *controller) writeStatus(ctx context.Context, r *running, uc, before *v1alpha1.UpstreamCluster) (reconcile.Result, error) {
+	again := reconcile.Result{RequeueAfter: statusHeartbeat}
+	if equality.Semantic.DeepEqual(before.Status, uc.Status) {
+		return again, nil
+	}
+	if since := c.clock.Since(r.statusWrite); sameConditions(before.Status, uc.Status) && since < statusPause {
+		return reconcile.Result{RequeueAfter: statusPause - since}, nil
+	}
+	before.ResourceVersion, before.Finalizers, before.Annotations = uc.ResourceVersion, uc.Finalizers, uc.Annotations
+	if err := c.client.Status().Patch(ctx, uc, client.MergeFrom(before)); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	r.statusWrite = c.clock.Now()
+	return again, nil
+}
+
+func sameConditions(a, b v1alpha1.UpstreamClusterStatus) bool {
+	return a.HeldDeletions == b.HeldDeletions && a.Refused == b.Refused &&
+		slices.EqualFunc(a.Conditions, b.Conditions, func(x, y metav1.Condition) bool {
+			return x.Type == y.Type && x.Status == y.Status && x.Reason == y.Reason && x.ObservedGeneration == y.ObservedGeneration
+		})
+}
+
+// finalize ends the upstream's agent, removes its central objects unless they are to stay, and lets the UpstreamCluster go.
+func (c *controller) finalize(ctx context.Context, r *running, uc *v1alpha1.UpstreamCluster) error {
+	if !controllerutil.ContainsFinalizer(uc, v1alpha1.Finalizer) {
+		return nil
+	}
+	r.StopAgent()
+	if uc.Spec.DeletionPolicy != v1alpha1.DeletionPolicyRetain {
+		if err := removeAll(ctx, c.direct, c.metrics, uc.Name); err != nil {
+			return fmt.Errorf("removing the central objects of upstream %s: %w", uc.Name, err)
+		}
+	}
+	before := uc.DeepCopy()
+	controllerutil.RemoveFinalizer(uc, v1alpha1.Finalizer)
+	if err := c.client.Patch(ctx, uc, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	c.logger.Info("upstream removed", "upstream", uc.Name, "deletionPolicy", uc.Spec.DeletionPolicy)
+	return nil
+}
+
+// SetRanges gives every agent the central cluster's ranges.
+func (c *controller) SetRanges(ranges []netip.Prefix) {
+	c.mu.Lock()
+	same := slices.Equal(c.ranges, ranges)
+	c.ranges = ranges
+	c.mu.Unlock()
+	if same {
+		return
+	}
+	for _, a := range c.agents() {
+		if p, err := mirror.NewAddressPolicy(a.AllowedCIDRs, ranges); err == nil {
+			a.SetAddresses(p)
+		}
+	}
+}
+
+func (c *controller) centralRanges() []netip.Prefix {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ranges
+}
+
+// Ready says whether every upstream that this replica serves has been listed, or found unreadable.
+func (c *controller) Ready() error {
+	for _, a := range c.agents() {
+		if s := a.Snapshot(); !s.Started && s.Failure == nil {
+			return fmt.Errorf("upstream %s is still being listed", a.Name)
+		}
+	}
+	return nil
+}

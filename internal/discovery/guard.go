@@ -1,0 +1,114 @@
+package discovery
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/projectcontour/gimbal/internal/mirror"
+)
+
+// guardWindow is how long a deletion counts towards the deletion guard's share.
+const guardWindow = 10 * time.Minute
+
+// guard applies the deletion guard to one upstream. It decides for all Services
+// that would vanish together, so that a listing that lost half of them has none deleted.
+//
+// A hold is sticky: it ends when an operator confirms it or when every held
+// Service is back upstream, and until then every further deletion joins it.
+type guard struct {
+	rule mirror.Guard
+	now  func() time.Time
+	// orphans returns the keys of central Services that the upstream no longer has, and the number of central Services.
+	orphans func() (keys []mirror.Key, total int)
+
+	mu       sync.Mutex
+	holding  bool
+	held     map[mirror.Key]bool
+	admitted map[mirror.Key]bool
+	deleted  []time.Time
+}
+
+// newGuard returns a guard; holding says whether a hold was in force when the upstream was last served.
+func newGuard(rule mirror.Guard, holding bool, now func() time.Time, orphans func() ([]mirror.Key, int)) *guard {
+	return &guard{
+		rule: rule, holding: holding, now: now, orphans: orphans,
+		held: map[mirror.Key]bool{}, admitted: map[mirror.Key]bool{},
+	}
+}
+
+// Admit says whether the central Service of a key, which the upstream no longer has, may be deleted.
+func (g *guard) Admit(key mirror.Key) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.admitted[key] {
+		return true
+	}
+	if g.held[key] {
+		return false
+	}
+	g.decide()
+	return g.admitted[key]
+}
+
+// decide judges every deletion that is due at present.
+func (g *guard) decide() {
+	pending, total := g.orphans()
+	start := g.now().Add(-guardWindow)
+	g.deleted = slices.DeleteFunc(g.deleted, func(t time.Time) bool { return t.Before(start) })
+	past := len(g.deleted)
+	clear(g.held)
+	clear(g.admitted)
+	g.holding = g.holding || !g.rule.Allows(total+past, len(pending)+past)
+	for _, k := range pending {
+		if g.holding {
+			g.held[k] = true
+		} else {
+			g.admitted[k] = true
+		}
+	}
+}
+
+// Deleted records that the Service of a key was deleted.
+func (g *guard) Deleted(key mirror.Key) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.admitted, key)
+	g.deleted = append(g.deleted, g.now())
+}
+
+// Keep withdraws a key: the upstream has its Service.
+func (g *guard) Keep(key mirror.Key) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.admitted, key)
+	if g.held[key] {
+		delete(g.held, key)
+		g.holding = len(g.held) > 0
+	}
+}
+
+// Confirm admits every deletion that is due if there are at most n of them, and
+// returns the keys it admitted and how many deletions are due.
+func (g *guard) Confirm(n int) (admitted []mirror.Key, due int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	pending, _ := g.orphans()
+	if !g.holding || len(pending) > n {
+		return nil, len(pending)
+	}
+	g.holding = false
+	clear(g.held)
+	g.deleted = nil
+	for _, k := range pending {
+		g.admitted[k] = true
+	}
+	return pending, len(pending)
+}
+
+// Held returns how many deletions are held.
+func (g *guard) Held() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.held)
+}

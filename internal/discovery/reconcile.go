@@ -1,0 +1,116 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/projectcontour/gimbal/internal/mirror"
+)
+
+// errRetryLater says that the central cluster refused a key's objects; nothing but time or someone's hand mends it.
+var errRetryLater = errors.New("refused by the central cluster")
+
+// reconcile brings the central objects of one key to what the upstream has.
+func (a *agent) reconcile(ctx context.Context, key mirror.Key) error {
+	current := a.central.Objects(key)
+	desired, refused, exists := a.decide(key, current)
+	a.setWaiting(key, false)
+	if exists && desired.Service != nil && !a.Namespaces.Has(key.Namespace) {
+		a.setWaiting(key, true)
+		a.setRefusals(key, nil)
+		return nil
+	}
+	if desired.Service == nil && current.Service != nil && !a.guard.Admit(key) {
+		a.setRefusals(key, refused)
+		a.Dirty()
+		return nil
+	}
+	if desired.Service != nil {
+		a.guard.Keep(key)
+	}
+	changes := mirror.Plan(desired, current)
+	err := a.applier.Apply(ctx, changes)
+	if refusal, ok := refusedBy(key, a.Name, err); ok {
+		a.setRefusals(key, append(refused, refusal))
+		return errRetryLater
+	}
+	if err != nil {
+		return err
+	}
+	if desired.Service == nil && current.Service != nil {
+		a.guard.Deleted(key)
+		a.Logger.Info("deleted a Service that the upstream no longer has", "key", key.String())
+	}
+	a.setRefusals(key, refused)
+	if len(changes) > 0 {
+		a.Dirty()
+	}
+	return nil
+}
+
+// desired returns what the central cluster should hold for a key, and whether a Service is to be there.
+func (a *agent) desired(key mirror.Key) (mirror.Objects, bool) {
+	s, ok := a.Source.Service(key)
+	if !ok {
+		return mirror.Objects{}, false
+	}
+	o, _ := a.rules.Load().Desired(s)
+	return o, o.Service != nil
+}
+
+// decide returns what the central cluster should hold for a key, what of it is
+// refused, and whether the upstream has the Service.
+func (a *agent) decide(key mirror.Key, current mirror.Objects) (mirror.Objects, []mirror.Refusal, bool) {
+	a.mu.Lock()
+	expired := a.expired
+	a.mu.Unlock()
+	if expired {
+		return mirror.Expired(current), nil, false
+	}
+	s, ok := a.Source.Service(key)
+	if !ok {
+		return mirror.Objects{}, nil, false
+	}
+	desired, refused := a.rules.Load().Desired(s)
+	return desired, refused, true
+}
+
+// refusedBy turns an answer of the central cluster that a retry at once can't mend into a refusal.
+func refusedBy(key mirror.Key, backend string, err error) (mirror.Refusal, bool) {
+	name := mirror.ServiceName(backend, key)
+	switch {
+	case errors.Is(err, errTaken):
+		return mirror.Refusal{Key: key, Reason: mirror.ReasonNameTaken, Message: fmt.Sprintf(
+			"Service %s/%s, or an EndpointSlice of it, exists in the central cluster and isn't Gimbal's; rename or delete it, or rename the upstream's Service", key.Namespace, name)}, true
+	case apierrors.IsInvalid(err), apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, "NamespaceTerminating"),
+		apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
+		return mirror.Refusal{Key: key, Reason: mirror.ReasonRejected, Message: fmt.Sprintf(
+			"the central API server refused it: %.400s", err.Error())}, true
+	}
+	return mirror.Refusal{}, false
+}
+
+func (a *agent) setWaiting(key mirror.Key, waiting bool) {
+	a.mu.Lock()
+	was := a.waiting[key]
+	if waiting {
+		a.waiting[key] = true
+	} else {
+		delete(a.waiting, key)
+	}
+	a.mu.Unlock()
+	if was != waiting {
+		a.Dirty()
+	}
+}
+
+func (a *agent) setRefusals(key mirror.Key, now []mirror.Refusal) {
+	added, changed := a.refusals.Set(key, now)
+	if changed {
+		a.Refused(added)
+		a.Dirty()
+	}
+}
