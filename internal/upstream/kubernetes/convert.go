@@ -53,8 +53,8 @@ type service struct {
 	labels, annotations map[string]string
 	kind                corev1.ServiceType
 	ports               []mirror.Port
-	nodePorts           []int32 // one per port; kept for NodePort addressing
-	local               bool    // externalTrafficPolicy: Local; kept for NodePort addressing
+	nodePorts           []int32  // one per port; kept for NodePort addressing
+	local               bool     // externalTrafficPolicy: Local; kept for NodePort addressing
 	ips, hostnames      []string // of the load balancer; kept for LoadBalancer addressing
 }
 

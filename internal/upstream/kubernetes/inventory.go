@@ -148,18 +148,15 @@ func (inv *inventory) serviceKeys() []mirror.Key {
 	return slices.SortedFunc(maps.Keys(inv.rows[services]), compareKeys)
 }
 
-// fits returns an error where the row would take the inventory past its budget.
-func (inv *inventory) fits(i *item, k kind, limits Limits) error {
-	if i.row == nil {
-		return nil
-	}
+// with returns the size that a kind would have with the item.
+func (inv *inventory) with(k kind, i *item) size {
 	inv.mu.RLock()
 	defer inv.mu.RUnlock()
 	used := inv.used[k].plus(i.row.size())
 	if old := inv.rows[k][i.key]; old != nil {
 		used = used.minus(old.size())
 	}
-	return limits.check(k, used)
+	return used
 }
 
 // Limits is the budget of one upstream: the most that is kept of it.

@@ -139,7 +139,9 @@ func (d debug) Enabled(ctx context.Context, _ slog.Level) bool {
 }
 
 func (d debug) Handle(ctx context.Context, r slog.Record) error {
-	r.Level = slog.LevelDebug
+	if r.Level = slog.LevelDebug; !d.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
 	return d.Handler.Handle(ctx, r)
 }
 

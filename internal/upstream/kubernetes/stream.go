@@ -20,6 +20,7 @@ type stream struct {
 	cancel   context.CancelFunc
 	result   chan watch.Event
 	initial  bool          // the streaming list isn't complete yet
+	used     size          // of the streaming list so far
 	lifetime time.Duration // of a watch; a server that ended it would have closed it by then
 }
 
@@ -75,8 +76,8 @@ func (s *stream) handle(e watch.Event) bool {
 		return s.send(e)
 	}
 	i, err := s.resource.source.converter.item(e.Object)
-	if err == nil && e.Type != watch.Deleted {
-		err = s.resource.source.inventory.fits(i, s.resource.kind, s.resource.source.options.Limits)
+	if err == nil && e.Type != watch.Deleted && i.row != nil {
+		err = s.fits(i)
 	}
 	if err != nil {
 		s.fail(err)
@@ -86,6 +87,16 @@ func (s *stream) handle(e watch.Event) bool {
 		return true
 	}
 	return s.send(watch.Event{Type: e.Type, Object: i})
+}
+
+// fits returns an error where the item takes the listing, or the inventory, past the budget.
+func (s *stream) fits(i *item) error {
+	source, kind := s.resource.source, s.resource.kind
+	if !s.initial {
+		return source.options.Limits.check(kind, source.inventory.with(kind, i))
+	}
+	s.used = s.used.plus(i.row.size())
+	return source.options.Limits.check(kind, s.used)
 }
 
 func (s *stream) send(e watch.Event) bool {

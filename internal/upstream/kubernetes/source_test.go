@@ -1,0 +1,323 @@
+package kubernetes
+
+import (
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/projectcontour/gimbal/internal/mirror"
+)
+
+func TestFirstListing(t *testing.T) {
+	for name, fault := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"streamed": nil, "in pages": noStreams,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			f.inject(fault)
+			f.pageSize = 1
+			f.put(newService("a"), newService("b"), newSlice("a-1", "a", "10.0.0.1"), newSlice("a-2", "a", "10.0.0.2"))
+			s, r := run(t, f.options(t))
+			r.waitFor(t, "complete")
+			if want := []mirror.Key{key("a"), key("b")}; !slices.Equal(r.relisted, want) || !slices.Equal(s.Keys(), want) {
+				t.Errorf("relisted %v, keys %v", r.relisted, s.Keys())
+			}
+			a, ok := s.Service(key("a"))
+			if !ok || len(a.Slices) != 2 || a.Slices[1].Endpoints[0].Addresses[0] != "10.0.0.2" {
+				t.Errorf("a is %+v", a)
+			}
+			if len(r.changed)+len(r.failures) > 0 {
+				t.Errorf("changed %v, failures %v", r.changed, r.failures)
+			}
+		})
+	}
+}
+
+func TestChanges(t *testing.T) {
+	f := newFake(t)
+	f.put(newService("a"), newService("b"), newService("mark"), newSlice("s", "a", "10.0.0.1"))
+	s, r := run(t, f.options(t))
+	r.waitFor(t, "complete")
+	r.reset()
+	step := func(what string, do func(), want ...string) {
+		t.Helper()
+		do()
+		mark := newService("mark")
+		mark.Labels = map[string]string{"step": strings.ReplaceAll(what, " ", "-")}
+		changed := len(r.changed)
+		f.put(mark) // on the same watch or not, each watch is in order: wait for both
+		r.wait(t, what, func() bool {
+			for _, w := range want {
+				if !slices.Contains(r.changed[changed:], key(w)) {
+					return false
+				}
+			}
+			return slices.Contains(r.changed[changed:], key("mark"))
+		})
+		for _, k := range r.changed[changed:] {
+			if k != key("mark") && !slices.Contains(want, k.Name) {
+				t.Errorf("%s changed %v", what, k)
+			}
+		}
+	}
+	step("a port", func() {
+		a := newService("a")
+		a.Spec.Ports[0].Port = 81
+		f.put(a)
+	}, "a")
+	step("nothing but the metadata", func() {
+		a := newService("a")
+		a.Spec.Ports[0].Port = 81
+		a.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "x"}}
+		a.Annotations = map[string]string{"x": "y"}
+		f.put(a)
+	})
+	step("a slice's Service", func() { f.put(newSlice("s", "b", "10.0.0.1")) }, "a", "b")
+	step("a slice of no Service", func() { f.put(newSlice("early", "c", "10.0.0.9")) })
+	step("its Service", func() { f.put(newService("c")) }, "c")
+	if c, _ := s.Service(key("c")); len(c.Slices) != 1 {
+		t.Errorf("c is %+v", c)
+	}
+	step("a slice gone", func() { f.remove(newSlice("s", "b")) }, "b")
+	step("a Service gone", func() { f.remove(newService("b")) }, "b")
+	if _, ok := s.Service(key("b")); ok {
+		t.Error("b is still there")
+	}
+}
+
+func TestSelectionLeavesAndComes(t *testing.T) {
+	f := newFake(t)
+	o := f.options(t)
+	o.Selection = mirror.Selection{Exclude: []string{"other"}}
+	other := newService("a")
+	other.Namespace = "other"
+	f.put(newService("a"), other)
+	s, r := run(t, o)
+	r.waitFor(t, "complete")
+	if got := s.Keys(); !slices.Equal(got, []mirror.Key{key("a")}) {
+		t.Fatalf("keys %v", got)
+	}
+	mirrored := newService("a")
+	mirrored.Labels = map[string]string{mirror.LabelBackend: "x"}
+	f.put(mirrored)
+	r.wait(t, "change", func() bool { return slices.Contains(r.changed, key("a")) })
+	if got := s.Keys(); len(got) > 0 {
+		t.Errorf("keys %v of Gimbal's own", got)
+	}
+}
+
+// A proxy that drops bookmarks would keep client-go waiting for ever.
+func TestBookmarkDropped(t *testing.T) {
+	f := newFake(t)
+	f.put(newService("a"), newSlice("s", "a", "10.0.0.1"))
+	var streams atomic.Int32
+	f.inject(func(w http.ResponseWriter, r *http.Request) bool {
+		if isStream(r) && path.Base(r.URL.Path) == "services" {
+			streams.Add(1)
+			send(w, r, nil)
+			return true
+		}
+		return false
+	})
+	s, r := run(t, f.options(t))
+	r.waitFor(t, "complete")
+	if len(s.Keys()) != 1 {
+		t.Errorf("keys %v", s.Keys())
+	}
+	f.gone(t, "services")
+	r.waitFor(t, "complete")
+	f.put(newService("b"))
+	r.wait(t, "b", func() bool { return slices.Contains(append(r.changed, r.relisted...), key("b")) })
+	if n := streams.Load(); n != 1 {
+		t.Errorf("%d streaming lists, want 1", n)
+	}
+}
+
+// A listing that fails half way deletes nothing, and fails for as long as it fails,
+// though every probe succeeds.
+func TestSecondPageFails(t *testing.T) {
+	f := newFake(t)
+	f.pageSize = 1
+	f.inject(noStreams)
+	f.put(newService("a"), newService("b"), newService("c"))
+	s, r := run(t, f.options(t))
+	r.waitFor(t, "complete")
+	r.reset()
+	var probes atomic.Int32
+	f.inject(func(w http.ResponseWriter, r *http.Request) bool {
+		if isProbe(r) {
+			probes.Add(1)
+		}
+		if r.URL.Query().Has("continue") {
+			status(w, http.StatusInternalServerError, metav1.StatusReasonInternalError)
+			return true
+		}
+		return noStreams(w, r)
+	})
+	f.gone(t, "services")
+	r.waitFor(t, "ServerError")
+	completed := r.completed
+	probes.Store(0)
+	r.wait(t, "four probes", func() bool { return probes.Load() > 8 })
+	if r.completed != completed {
+		t.Error("complete while the second page fails")
+	}
+	if got := s.Keys(); len(got) != 3 || len(r.relisted) > 0 {
+		t.Errorf("keys %v, relisted %v", got, r.relisted)
+	}
+	f.forget(newService("b"))
+	f.inject(noStreams)
+	r.waitFor(t, "complete")
+	if got := s.Keys(); len(got) != 2 || !slices.Equal(r.relisted, []mirror.Key{key("b")}) {
+		t.Errorf("keys %v, relisted %v", got, r.relisted)
+	}
+}
+
+func TestHanging(t *testing.T) {
+	f := newFake(t)
+	f.put(newService("a"))
+	s, r := run(t, f.options(t))
+	r.waitFor(t, "complete")
+	release := make(chan struct{})
+	f.inject(hang(release))
+	r.waitFor(t, "Timeout")
+	if len(s.Keys()) != 1 {
+		t.Errorf("keys %v", s.Keys())
+	}
+	f.inject(nil)
+	close(release)
+	r.waitFor(t, "complete")
+}
+
+// A watch goes on after the rights that started it have ended.
+func TestRightsEnd(t *testing.T) {
+	for want, code := range map[string]int{"Unauthorized": http.StatusUnauthorized, "Forbidden": http.StatusForbidden} {
+		t.Run(want, func(t *testing.T) {
+			f := newFake(t)
+			f.put(newService("a"))
+			s, r := run(t, f.options(t))
+			r.waitFor(t, "complete")
+			f.inject(func(w http.ResponseWriter, _ *http.Request) bool {
+				status(w, code, metav1.StatusReason(want))
+				return true
+			})
+			r.waitFor(t, want)
+			if hint := r.failures[0].Hint; hint == "" || len(s.Keys()) != 1 {
+				t.Errorf("hint %q, keys %v", hint, s.Keys())
+			}
+			f.inject(nil)
+			r.waitFor(t, "complete")
+		})
+	}
+}
+
+// client-go takes an answer of another kind for an empty list.
+func TestWrongContent(t *testing.T) {
+	for name, body := range map[string]string{
+		"page":    "<html>please log in</html>",
+		"object":  `{"kind":"Status","apiVersion":"v1","status":"Success"}`,
+		"kind":    `{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"7"},"items":[{"metadata":{"name":"x"}}]}`,
+		"nothing": `{}`,
+		"loop":    `{"kind":"ServiceList","apiVersion":"v1","metadata":{"resourceVersion":"7","continue":"x"},"items":[]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			f.put(newService("a"))
+			s, r := run(t, f.options(t))
+			r.waitFor(t, "complete")
+			r.reset()
+			f.inject(func(w http.ResponseWriter, _ *http.Request) bool {
+				w.Header().Set("Content-Type", "application/json")
+				fmt.Fprint(w, body)
+				return true
+			})
+			f.gone(t, "services")
+			r.wait(t, "failed listing", func() bool { return len(r.failures) > 5 })
+			if len(s.Keys()) != 1 || len(r.relisted) > 0 || r.last != "ServerError" {
+				t.Errorf("keys %v, relisted %v, last %s", s.Keys(), r.relisted, r.last)
+			}
+		})
+	}
+}
+
+func TestBudget(t *testing.T) {
+	f := newFake(t)
+	f.put(newService("a"), newService("b"))
+	o := f.options(t)
+	o.Limits.Services = 2
+	s, r := run(t, o)
+	r.waitFor(t, "complete")
+	f.put(newService("c"))
+	r.waitFor(t, "TooLarge")
+	if got := s.Keys(); !slices.Equal(got, []mirror.Key{key("a"), key("b")}) {
+		t.Errorf("keys %v", got)
+	}
+	for name, fault := range map[string]func(http.ResponseWriter, *http.Request) bool{"streamed": nil, "in pages": noStreams} {
+		t.Run(name, func(t *testing.T) {
+			f.inject(fault)
+			s, r := run(t, o)
+			r.waitFor(t, "TooLarge")
+			if len(s.Keys()) > 0 || r.completed > 0 {
+				t.Errorf("keys %v, complete %d times", s.Keys(), r.completed)
+			}
+		})
+	}
+}
+
+func TestServerGoneAndBack(t *testing.T) {
+	f := newFake(t)
+	f.put(newService("a"))
+	s, r := run(t, f.options(t))
+	r.waitFor(t, "complete")
+	r.reset()
+	address := f.Listener.Addr().String()
+	f.Listener.Close()
+	f.CloseClientConnections()
+	r.waitFor(t, "Unreachable")
+	if len(s.Keys()) != 1 {
+		t.Errorf("keys %v", s.Keys())
+	}
+	relisten(t, f, address)
+	r.waitFor(t, "complete")
+	if len(r.changed)+len(r.relisted) > 0 {
+		t.Errorf("changed %v, relisted %v in an unchanged world", r.changed, r.relisted)
+	}
+}
+
+func TestConcurrentReaders(t *testing.T) {
+	f := newFake(t)
+	f.put(newService("a"))
+	s, r := run(t, f.options(t))
+	r.waitFor(t, "complete")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					for _, k := range s.Keys() {
+						s.Service(k)
+					}
+				}
+			}
+		})
+	}
+	for i := range 300 {
+		f.put(newSlice(fmt.Sprint("s", i%30), "a", fmt.Sprint("10.0.0.", i%250)))
+	}
+	f.gone(t, "endpointslices")
+	f.put(newService("z"))
+	r.wait(t, "z", func() bool { return slices.Contains(append(r.changed, r.relisted...), key("z")) })
+	close(stop)
+	wg.Wait()
+}
