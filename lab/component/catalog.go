@@ -15,7 +15,7 @@ const (
 	Shim              = "containerd-shim-runc-v2"
 	Ctr               = "ctr"
 	Runc              = "runc"
-	Bridge            = "bridge"
+	PTP               = "ptp"
 	HostLocal         = "host-local"
 	Loopback          = "loopback"
 	Portmap           = "portmap"
@@ -99,7 +99,7 @@ func recipes() []recipe {
 			LDFlags: "-X main.version=VERSION -extldflags -static", Needs: libseccomp, about: 20 * time.Second,
 		},
 		{Name: libseccomp, Packages: []string{"libseccomp-dev"}, Probe: "usr/include/seccomp.h", about: 2 * time.Second},
-		cni(Bridge, "main"),
+		cni(PTP, "main"),
 		cni(HostLocal, "ipam"),
 		cni(Loopback, "main"),
 		cni(Portmap, "meta"),

@@ -40,7 +40,7 @@ func Open(progress io.Writer) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := cacheDir()
+	dir, err := Dir()
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func Open(progress io.Writer) (*Cache, error) {
 	}, nil
 }
 
-func cacheDir() (string, error) {
+func Dir() (string, error) {
 	if dir := os.Getenv("GIMBAL_CACHE"); dir != "" {
 		return filepath.Abs(dir)
 	}

@@ -186,6 +186,9 @@ func (c *ControlPlane) writeFiles() error {
 	if files["sa.pub"], files["sa.key"], err = signingKey(); err != nil {
 		return err
 	}
+	if files["kubelet-client.crt"], files["kubelet-client.key"], err = c.pki.client("kube-apiserver", "system:masters"); err != nil {
+		return err
+	}
 	cert, key, err := c.pki.client("admin", "system:masters")
 	if err != nil {
 		return err

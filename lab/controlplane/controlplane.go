@@ -178,6 +178,9 @@ func (c *ControlPlane) URL() string {
 // CA is the certificate authority of the API server's certificate, in PEM.
 func (c *ControlPlane) CA() []byte { return c.pki.certPEM }
 
+// CAFile is the path of the file that holds CA.
+func (c *ControlPlane) CAFile() string { return c.file("ca.crt") }
+
 // Kubeconfig is the path of the administrator's kubeconfig; the file names no other files.
 func (c *ControlPlane) Kubeconfig() string { return filepath.Join(c.opts.Dir, "kubeconfig") }
 

@@ -70,13 +70,29 @@ func Start(spec Spec) (*Process, error) {
 
 // In calls f on a thread that is in the network namespace at path; an empty
 // path means the namespace that the process is in.
-//
-// The thread goes back to the runtime's pool afterwards and never ends, since a
-// child's parent-death signal is tied to the thread that started it.
 func In(path string, f func() error) error {
 	if path == "" {
 		return f()
 	}
+	return Aside(func() error {
+		ns, err := netns.GetFromPath(path)
+		if err != nil {
+			return fmt.Errorf("open network namespace %s: %w", path, err)
+		}
+		defer ns.Close()
+		if err := netns.Set(ns); err != nil {
+			return fmt.Errorf("enter network namespace %s: %w", path, err)
+		}
+		return f()
+	})
+}
+
+// Aside calls f, which may change its thread's network namespace, on a thread
+// that is put back into the namespace it was in.
+//
+// The thread goes back to the runtime's pool afterwards and never ends, since a
+// child's parent-death signal is tied to the thread that started it.
+func Aside(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
@@ -86,19 +102,9 @@ func In(path string, f func() error) error {
 			return
 		}
 		defer home.Close()
-		away, err := netns.GetFromPath(path)
-		if err != nil {
-			result <- fmt.Errorf("open network namespace %s: %w", path, err)
-			return
-		}
-		defer away.Close()
-		if err := netns.Set(away); err != nil {
-			result <- fmt.Errorf("enter network namespace %s: %w", path, err)
-			return
-		}
 		err = f()
 		if back := netns.Set(home); back != nil {
-			result <- errors.Join(err, fmt.Errorf("leave network namespace %s: %w", path, back))
+			result <- errors.Join(err, fmt.Errorf("return to the network namespace: %w", back))
 			return
 		}
 		runtime.UnlockOSThread()

@@ -1,0 +1,149 @@
+// Package state is where a checkout's lab keeps its files, and what a later
+// command of the same checkout reads there.
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/projectcontour/gimbal/lab/checkout"
+	"github.com/projectcontour/gimbal/lab/contain"
+	"github.com/projectcontour/gimbal/lab/network"
+)
+
+// State is a lab's.
+type State struct {
+	// Checkout is the root of the lab's checkout.
+	Checkout string
+	// Dir holds the lab's files.
+	Dir string
+	// Process and Init are the ids of the command that runs the lab and of the
+	// first process inside it.
+	Process, Init int
+	// Plan has the lab's clusters and addresses.
+	Plan network.Plan
+	// Cgroup is the name of the lab's cgroup.
+	Cgroup string
+	// Bare labs get clusters and nothing installed.
+	Bare bool
+	// Command is what to run; without one, the lab runs until it is ended.
+	Command []string
+	// BaseImages are the archives for every cluster, CentralImages those for the central one.
+	BaseImages, CentralImages []string
+	// ContourManifests is the path of Contour's own manifests.
+	ContourManifests string
+}
+
+// New is the state of a lab that the checkout at root is about to start.
+func New(root string) *State {
+	return &State{Checkout: root, Dir: filepath.Join("/var/tmp", "gimbal-lab-"+checkout.ID(root)), Process: os.Getpid()}
+}
+
+// Load reads the state of the running lab of the checkout that holds the working directory.
+func Load() (*State, error) {
+	root, err := checkout.Root()
+	if err != nil {
+		return nil, err
+	}
+	running, err := contain.Running(checkout.ID(root))
+	if err != nil {
+		return nil, fmt.Errorf("look for the lab of %s: %w", root, err)
+	}
+	s := New(root)
+	if !running {
+		return nil, fmt.Errorf("no lab of the checkout %s runs; start it with: lab up", root)
+	}
+	return Read(s.Dir)
+}
+
+// Read reads the state in dir.
+func Read(dir string) (*State, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "lab.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the lab in %s is only just starting or ending; try again", dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the lab's state: %w", err)
+	}
+	s := &State{}
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, fmt.Errorf("read the lab's state in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+// Make makes the directory, empty.
+func (s *State) Make() error {
+	if err := os.RemoveAll(s.Dir); err != nil {
+		return fmt.Errorf("clear the lab's directory: %w", err)
+	}
+	// Mkdir rather than MkdirAll: in a directory that anybody may write to, it must not follow what is there.
+	if err := os.Mkdir(s.Dir, 0o755); err != nil {
+		return fmt.Errorf("make the lab's directory: %w", err)
+	}
+	for _, dir := range []string{s.Bin(), s.Images()} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return fmt.Errorf("make the lab's directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// Save writes the state where Load finds it.
+func (s *State) Save() error {
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("save the lab's state: %w", err)
+	}
+	path := filepath.Join(s.Dir, "lab.json")
+	if err := os.WriteFile(path+".new", b, 0o644); err != nil {
+		return fmt.Errorf("save the lab's state: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("save the lab's state: %w", err)
+	}
+	return nil
+}
+
+// Bin is the directory with links to all components' programs.
+func (s *State) Bin() string { return filepath.Join(s.Dir, "bin") }
+
+// Images is the directory of images' archives.
+func (s *State) Images() string { return filepath.Join(s.Dir, "images") }
+
+// Kubeconfig is the path of the kubeconfig with every cluster's context.
+func (s *State) Kubeconfig() string { return filepath.Join(s.Dir, "kubeconfig") }
+
+// Control is the path of the socket that the running lab listens on.
+func (s *State) Control() string { return filepath.Join(s.Dir, "control.sock") }
+
+// ClusterDir is the directory of a cluster's data and logs.
+func (s *State) ClusterDir(name string) string { return filepath.Join(s.Dir, name) }
+
+// Cluster returns the plan of the cluster called name.
+func (s *State) Cluster(name string) (network.Cluster, error) {
+	var names []string
+	for _, c := range s.Plan.Clusters {
+		if c.Name == name {
+			return c, nil
+		}
+		names = append(names, c.Name)
+	}
+	return network.Cluster{}, fmt.Errorf("the lab has no cluster %q; it has %q", name, names)
+}
+
+// Environ is what a command that uses the lab finds in its environment, besides
+// the caller's own.
+func (s *State) Environ() []string {
+	return []string{
+		"KUBECONFIG=" + s.Kubeconfig(),
+		"GIMBAL_LAB_KUBECONFIG=" + s.Kubeconfig(),
+		"GIMBAL_LAB_ADDRESS=" + s.Plan.Clusters[0].Node.String(),
+		"GIMBAL_LAB_DIR=" + s.Dir,
+		"PATH=" + s.Bin() + ":" + os.Getenv("PATH"),
+	}
+}
