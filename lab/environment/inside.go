@@ -52,10 +52,8 @@ func Inside(ctx context.Context, dir string, progress io.Writer) (code int, err 
 	if err := in.startClusters(ctx); err != nil {
 		return 0, ended(ctx, err)
 	}
-	if !s.Bare {
-		if err := in.install(ctx); err != nil {
-			return 0, ended(ctx, err)
-		}
+	if err := in.furnish(ctx); err != nil {
+		return 0, ended(ctx, err)
 	}
 	in.say("Ready after %s.", time.Since(start).Round(time.Second))
 	in.mu.Lock()

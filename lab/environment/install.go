@@ -20,10 +20,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// install installs Gimbal centrally, adds the upstreams, and deploys the samples.
-func (in *inside) install(ctx context.Context) error {
+// furnish installs what the clusters are to run and waits until it does.
+func (in *inside) furnish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	if !in.state.Bare {
+		if err := in.install(ctx); err != nil {
+			return err
+		}
+	}
+	return in.awaitRollouts(ctx)
+}
+
+// install installs Gimbal centrally, adds the upstreams, and deploys the samples.
+func (in *inside) install(ctx context.Context) error {
 	deploy, err := in.copyDeploy()
 	if err != nil {
 		return err
@@ -39,16 +49,14 @@ func (in *inside) install(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	if len(in.upstreams()) == 0 {
+		return nil
+	}
 	manifests, err := samples.Central(in.upstreamNames())
 	if err != nil {
 		return err
 	}
-	if len(in.upstreams()) > 0 {
-		if err := in.central().Apply(ctx, manifests); err != nil {
-			return err
-		}
-	}
-	return in.awaitRollouts(ctx)
+	return in.central().Apply(ctx, manifests)
 }
 
 func (in *inside) central() *cluster.Cluster { return in.clusters[in.state.Plan.Clusters[0].Name] }
