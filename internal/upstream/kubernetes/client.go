@@ -1,11 +1,13 @@
 package kubernetes
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -13,11 +15,17 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// maxResponse is the most bytes, decompressed, that the answer to a request may have; a watch has no such limit.
-const maxResponse = 64 << 20
+const (
+	// maxResponse is the most bytes, decompressed, that the answer to a request may have.
+	maxResponse = 64 << 20
+	// maxProbe is that of the answer to a probe, which holds one object.
+	maxProbe = 4 << 20
+	// maxEvent is the most bytes that an event of a watch may have.
+	maxEvent = 32 << 20
+)
 
-// errResponseTooLarge says that an answer has more than maxResponse bytes.
-var errResponseTooLarge = fmt.Errorf("the answer has more than %d bytes", maxResponse)
+// errResponseTooLarge says that an answer has more bytes than it may.
+var errResponseTooLarge = errors.New("the answer is too large")
 
 // client talks to one upstream over connections of its own: client-go would share
 // them, and thereby their fate, among all clients of equal TLS settings.
@@ -67,27 +75,48 @@ func newClient(config *rest.Config) (*client, error) {
 	return &client{core: core, discovery: discovery, transport: t}, nil
 }
 
-// limited fails the answer to a request when it grows past maxResponse.
+// allowance is how many bytes may still be read of an answer.
+type allowance struct{ left atomic.Int64 }
+
+func newAllowance(bytes int64) *allowance {
+	a := new(allowance)
+	a.left.Store(bytes)
+	return a
+}
+
+type allowanceKey struct{}
+
+// with makes a the allowance of requests made in the context, in place of maxResponse: that of
+// a watch is renewed with every event. client-go itself reads an event of any size.
+func (a *allowance) with(ctx context.Context) context.Context {
+	return context.WithValue(ctx, allowanceKey{}, a)
+}
+
+// limited fails the answer to a request when its allowance is used up.
 type limited struct{ next http.RoundTripper }
 
 func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := l.next.RoundTrip(r)
-	if err != nil || r.URL.Query().Get("watch") == "true" {
-		return res, err
+	if err != nil {
+		return nil, err
 	}
-	res.Body = &limitedBody{ReadCloser: res.Body, left: maxResponse}
+	a, ok := r.Context().Value(allowanceKey{}).(*allowance)
+	if !ok {
+		a = newAllowance(maxResponse)
+	}
+	res.Body = limitedBody{res.Body, a}
 	return res, nil
 }
 
 type limitedBody struct {
 	io.ReadCloser
-	left int
+	allowance *allowance
 }
 
-func (b *limitedBody) Read(p []byte) (int, error) {
+func (b limitedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if b.left -= n; b.left < 0 {
-		return 0, errors.Join(errResponseTooLarge, b.Close())
+	if b.allowance.left.Add(-int64(n)) < 0 {
+		return 0, errResponseTooLarge
 	}
 	return n, err
 }

@@ -189,7 +189,7 @@ func checkUser(u *clientcmdapi.AuthInfo, allow Allow) error {
 	case u.Username != "" || u.Password != "":
 		return invalid("username and password aren't supported: use a token or a client certificate")
 	case u.Impersonate != "" || u.ImpersonateUID != "" || len(u.ImpersonateGroups) > 0 || len(u.ImpersonateUserExtra) > 0:
-		return invalid("impersonation (act-as) isn't supported: use the user's own token or client certificate")
+		return invalid("impersonation (as, as-groups) isn't supported: use the user's own token or client certificate")
 	case u.Exec != nil:
 		return nil
 	}

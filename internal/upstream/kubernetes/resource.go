@@ -144,7 +144,8 @@ func (r *resource) WatchWithContext(ctx context.Context, o metav1.ListOptions) (
 		return nil, err
 	}
 	r.notBefore = time.Now().Add(watchSpacing)
-	ctx, cancel := context.WithCancelCause(ctx)
+	bytes := newAllowance(maxEvent)
+	ctx, cancel := context.WithCancelCause(bytes.with(ctx))
 	inner, err := r.start(ctx, cancel, o, limit)
 	if err != nil {
 		cancel(nil)
@@ -157,7 +158,7 @@ func (r *resource) WatchWithContext(ctx context.Context, o metav1.ListOptions) (
 		return nil, fmt.Errorf("streaming list: %s", clean(err.Error()))
 	}
 	s := &stream{
-		resource: r, inner: inner, ctx: ctx, cancel: func() { cancel(nil) },
+		resource: r, inner: inner, bytes: bytes, ctx: ctx, cancel: func() { cancel(nil) },
 		result: make(chan watch.Event), initial: initial, lifetime: lifetime(o) + watchGrace,
 	}
 	if !initial {
@@ -226,7 +227,7 @@ func tooBig(err error) bool {
 // probe asks for one object: it proves that the upstream can be reached, knows the
 // credentials and grants the listing at present, which a watch that goes on doesn't.
 func (r *resource) probe(ctx context.Context) error {
-	_, err := r.page(ctx, metav1.ListOptions{Limit: 1}, r.source.options.RequestTimeout)
+	_, err := r.page(newAllowance(maxProbe).with(ctx), metav1.ListOptions{Limit: 1}, r.source.options.RequestTimeout)
 	return err
 }
 

@@ -16,6 +16,7 @@ import (
 type stream struct {
 	resource *resource
 	inner    watch.Interface
+	bytes    *allowance // of the next event
 	ctx      context.Context
 	cancel   context.CancelFunc
 	result   chan watch.Event
@@ -50,6 +51,7 @@ func (s *stream) run() {
 				s.closed()
 				return
 			}
+			s.bytes.left.Store(maxEvent)
 			first := s.initial
 			if !s.handle(e) {
 				return
