@@ -104,7 +104,8 @@ func byName(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.
 // Expired returns the objects of current that Gimbal made, with every endpoint not
 // ready and all else equal: what is desired of an upstream that has been out of
 // contact for too long. A Service that is missing or foreign stays so: then the
-// result has slices only, and Plan changes no more than those.
+// result has slices only, and Plan changes no more than those. The result shares
+// with current what doesn't differ.
 func Expired(current Objects) Objects {
 	var expired Objects
 	if s := current.Service; s != nil {

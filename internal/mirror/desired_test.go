@@ -177,26 +177,28 @@ func TestRefusals(t *testing.T) {
 		"address type": {func(s *Service) { s.Slices[0].AddressType = "IPX" }, ReasonInvalidAddress, `"IPX"`, false, true},
 		"link-local": {func(s *Service) { s.Slices[0].Endpoints[0].Addresses[0] = "169.254.169.254" }, ReasonAddressDenied,
 			`address 169.254.169.254 of slice "web-abc" is link-local, which is always refused; remove such endpoints from the Service`, false, false},
-		"second address": {func(s *Service) { s.Slices[0].Endpoints[0].Addresses = []string{"10.0.0.2", "127.0.0.1"} }, ReasonAddressDenied, "127.0.0.1", false, false},
-		"no address":     {func(s *Service) { s.Slices[0].Endpoints[0].Addresses = nil }, ReasonInvalidAddress, "1 to 100 addresses", false, false},
-		"endpoints":      {func(s *Service) { s.Slices[0].Endpoints = make([]Endpoint, 1001) }, ReasonTooManyEndpoints, "1001 endpoints", false, true},
-		"slice ports":    {func(s *Service) { s.Slices[0].Ports = make([]Port, 101) }, ReasonTooManyPorts, "101 ports", false, true},
-		"Service ports":  {func(s *Service) { s.Ports = make([]Port, 101) }, ReasonTooManyPorts, "101 ports", true, true},
-		"port 0":         {func(s *Service) { s.Ports[0].Number = 0 }, ReasonInvalidPort, `port "http" (0)`, false, false},
-		"protocol":       {func(s *Service) { s.Ports[0].Protocol = "ICMP" }, ReasonInvalidPort, `"ICMP"`, false, false},
-		"port name":      {func(s *Service) { s.Ports[0].Name = "a_b" }, ReasonInvalidPort, `"a_b"`, false, false},
-		"no port name":   {func(s *Service) { s.Ports[0].Name = "" }, ReasonInvalidPort, "no name", false, false},
-		"name twice":     {func(s *Service) { s.Ports[1].Name = "http" }, ReasonInvalidPort, "another port's name", false, false},
-		"number twice":   {func(s *Service) { s.Ports[1].Number = 80 }, ReasonInvalidPort, "another port's number", false, false},
-		"appProtocol":    {func(s *Service) { s.Ports[0].AppProtocol = "a b" }, ReasonInvalidPort, `appProtocol "a b"`, false, false},
-		"no valid port":  {func(s *Service) { s.Ports = []Port{{Name: "x", Number: -1}} }, ReasonInvalidPort, "65535", true, true},
-		"unmatched":      {func(s *Service) { s.Slices[0].Ports[0].Name = "other" }, ReasonPortUnmatched, `"other"`, false, false},
-		"none matched":   {func(s *Service) { s.Slices[0].Ports = s.Slices[0].Ports[:1]; s.Slices[0].Ports[0].Protocol = "UDP" }, ReasonPortUnmatched, `"http"`, false, true},
-		"no number":      {func(s *Service) { s.Slices[0].Ports[0].Number = 0 }, ReasonPortUnmatched, `"http"`, false, false},
-		"no slice ports": {func(s *Service) { s.Slices[0].Ports = nil }, ReasonPortUnmatched, "no ports", false, true},
-		"slice twice":    {func(s *Service) { s.Slices = append(s.Slices, s.Slices[0]) }, ReasonInvalidName, "twice", false, false},
-		"label":          {func(s *Service) { s.Labels["a b"] = "" }, ReasonInvalidLabel, `"a b"`, false, false},
-		"source's":       {func(s *Service) { s.Refusals = []Refusal{{s.Key, ReasonNoNodePort, "no node port"}} }, ReasonNoNodePort, "no node port", false, false},
+		"second address":   {func(s *Service) { s.Slices[0].Endpoints[0].Addresses = []string{"10.0.0.2", "127.0.0.1"} }, ReasonAddressDenied, "127.0.0.1", false, false},
+		"no address":       {func(s *Service) { s.Slices[0].Endpoints[0].Addresses = nil }, ReasonInvalidAddress, "1 to 100 addresses", false, false},
+		"endpoints":        {func(s *Service) { s.Slices[0].Endpoints = make([]Endpoint, 1001) }, ReasonTooManyEndpoints, "1001 endpoints", false, true},
+		"slice ports":      {func(s *Service) { s.Slices[0].Ports = make([]Port, 101) }, ReasonTooManyPorts, "101 ports", false, true},
+		"Service ports":    {func(s *Service) { s.Ports = make([]Port, 101) }, ReasonTooManyPorts, "101 ports", true, true},
+		"port 0":           {func(s *Service) { s.Ports[0].Number = 0 }, ReasonInvalidPort, `port "http" (0)`, false, false},
+		"protocol":         {func(s *Service) { s.Ports[0].Protocol = "ICMP" }, ReasonInvalidPort, `"ICMP"`, false, false},
+		"port name":        {func(s *Service) { s.Ports[0].Name = "a_b" }, ReasonInvalidPort, `"a_b"`, false, false},
+		"no port name":     {func(s *Service) { s.Ports[0].Name = "" }, ReasonInvalidPort, "no name", false, false},
+		"name twice":       {func(s *Service) { s.Ports[1].Name = "http" }, ReasonInvalidPort, "another port's name", false, false},
+		"number twice":     {func(s *Service) { s.Ports[1].Number = 80 }, ReasonInvalidPort, "another port's number", false, false},
+		"appProtocol":      {func(s *Service) { s.Ports[0].AppProtocol = "a b" }, ReasonInvalidPort, `appProtocol "a b"`, false, false},
+		"no valid port":    {func(s *Service) { s.Ports = []Port{{Name: "x", Number: -1}} }, ReasonInvalidPort, "65535", true, true},
+		"unmatched":        {func(s *Service) { s.Slices[0].Ports[0].Name = "other" }, ReasonPortUnmatched, `"other"`, false, false},
+		"none matched":     {func(s *Service) { s.Slices[0].Ports = s.Slices[0].Ports[:1]; s.Slices[0].Ports[0].Protocol = "UDP" }, ReasonPortUnmatched, `"http"`, false, true},
+		"no number":        {func(s *Service) { s.Slices[0].Ports[0].Number = 0 }, ReasonPortUnmatched, `"http"`, false, false},
+		"no slice ports":   {func(s *Service) { s.Slices[0].Ports = nil }, ReasonPortUnmatched, "no ports", false, true},
+		"slice twice":      {func(s *Service) { s.Slices = append(s.Slices, Slice{Name: "z", AddressType: "IPv4"}, s.Slices[0]) }, ReasonInvalidName, `"web-abc" occurs twice`, false, false},
+		"slice port twice": {func(s *Service) { s.Slices[0].Ports[1].Name = "http" }, ReasonPortUnmatched, `"http"`, false, false},
+		"long message":     {func(s *Service) { s.Refusals = []Refusal{{s.Key, ReasonNoNodePort, strings.Repeat("x", maxMessage+1)}} }, ReasonNoNodePort, "x…", false, false},
+		"label":            {func(s *Service) { s.Labels["a b"] = "" }, ReasonInvalidLabel, `"a b"`, false, false},
+		"source's":         {func(s *Service) { s.Refusals = []Refusal{{s.Key, ReasonNoNodePort, "no node port"}} }, ReasonNoNodePort, "no node port", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, refused := east.Desired(webWith(tc.change))
@@ -295,6 +297,18 @@ func TestIPv6IsCanonical(t *testing.T) {
 	}))
 	if len(refused) != 0 || o.Slices[0].Endpoints[0].Addresses[0] != "2001:db8::1" {
 		t.Errorf("got %v, refused %v", o.Slices, refused)
+	}
+}
+
+// A hashed name's second dash moves it ahead of plain names.
+func TestSlicesAreSortedByCentralName(t *testing.T) {
+	o, _ := east.Desired(webWith(func(s *Service) {
+		long := s.Slices[0]
+		long.Name = strings.Repeat("z", 253)
+		s.Slices = append(s.Slices, long)
+	}))
+	if len(o.Slices) != 2 || o.Slices[1].Name != "us-east-web-abc" {
+		t.Errorf("got %s, %s", o.Slices[0].Name, o.Slices[1].Name)
 	}
 }
 

@@ -27,9 +27,9 @@ type Change struct {
 	// desired object, for Delete the current one, whose UID and resourceVersion
 	// are the preconditions of the deletion.
 	//
-	// A slice to be updated has the UID and resourceVersion of the current one and replaces it.
-	// The caller owns the slice's metadata, less its maps, and must set the owner reference's UID
-	// where it is empty, to that of the Service that an earlier change of the plan creates.
+	// A slice to be updated has the UID and resourceVersion of the current one, which it replaces.
+	// The UID of its owner reference is empty where an earlier change of the plan creates
+	// the Service: whoever applies the plan then sets it, which changes nothing else.
 	Service *corev1.Service
 	Slice   *discoveryv1.EndpointSlice
 	// Patch is the JSON merge patch (RFC 7386) of an update of a Service. It names the
@@ -43,7 +43,7 @@ type Change struct {
 
 // Plan returns the changes that make the current objects the desired ones, in the order
 // in which to make them, and none if nothing differs that Gimbal owns. If nothing is
-// desired, all that is current goes.
+// desired, all of current that is Gimbal's goes.
 //
 // Plan never changes a foreign object: one that Owner doesn't give the desired objects'
 // identity. If a foreign Service has the desired one's name, there are no changes at

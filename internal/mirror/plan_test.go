@@ -305,6 +305,8 @@ func TestTrim(t *testing.T) {
 	s.Spec.ExternalIPs = []string{"10.0.0.1"}
 	es.ManagedFields = []metav1.ManagedFieldsEntry{{}}
 	es.Annotations["mine"] = "x"
+	es.Finalizers = []string{"example.com/wait"}
+	es.Endpoints[0].Conditions.Ready = new(false)
 	es.Endpoints[0].NodeName = new("node")
 	es.Endpoints[0].TargetRef = &corev1.ObjectReference{}
 
@@ -329,6 +331,9 @@ func TestTrim(t *testing.T) {
 		}
 	}
 	ts, tes := trimmed.Service, trimmed.Slices[0]
+	if !endpointsEqual(tes.Endpoints, es.Endpoints) {
+		t.Errorf("endpoints are %v", tes.Endpoints)
+	}
 	if ts.ManagedFields != nil || ts.Annotations["mine"] != "" || ts.Spec.ExternalIPs != nil ||
 		tes.ManagedFields != nil || tes.Endpoints[0].NodeName != nil || tes.Endpoints[0].TargetRef != nil {
 		t.Error("something is left")

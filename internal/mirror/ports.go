@@ -67,7 +67,8 @@ func portFlaw(p Port, n int, taken []corev1.ServicePort) string {
 
 // slicePorts returns those of a slice's ports that a Service port names, in order of
 // name. Number, name and protocol are explicit: Contour takes a port without a name
-// for every Service port, and skips one without a protocol.
+// for every Service port, and skips one without a protocol. The appProtocol is the
+// Service port's, as Kubernetes' own slices have it.
 func slicePorts(in *Slice, service []corev1.ServicePort, out *refusals) []discoveryv1.EndpointPort {
 	ports := make([]discoveryv1.EndpointPort, 0, len(in.Ports))
 	var dropped []string
@@ -89,7 +90,7 @@ func slicePorts(in *Slice, service []corev1.ServicePort, out *refusals) []discov
 	}
 	switch {
 	case len(dropped) > 0:
-		out.add(ReasonPortUnmatched, "slice %s has ports that no Service port's name and protocol match, or that have no number of their own: %s; name the Service's ports alike",
+		out.add(ReasonPortUnmatched, "slice %s has ports that no Service port's name and protocol match, that have no number, or that repeat a name: %s; name the Service's ports alike",
 			quote(in.Name), few(dropped))
 	case len(in.Ports) == 0 && len(service) > 0:
 		out.add(ReasonPortUnmatched, "slice %s has no ports; give it the Service's", quote(in.Name))

@@ -52,18 +52,17 @@ func ownerReference(svc *corev1.Service) metav1.OwnerReference {
 }
 
 func sliceValid(in *Slice, out *refusals) bool {
-	name := quote(in.Name)
 	switch {
 	case !isDNSSubdomain(in.Name):
-		out.add(ReasonInvalidName, "slice name %s isn't a DNS subdomain; rename the slice", name)
+		out.add(ReasonInvalidName, "slice name %s isn't a DNS subdomain; rename the slice", quote(in.Name))
 	case in.AddressType == discoveryv1.AddressTypeFQDN:
-		out.add(ReasonFQDNSlice, "slice %s holds host names, which can't be endpoints; give it IP addresses", name)
+		out.add(ReasonFQDNSlice, "slice %s holds host names, which can't be endpoints; give it IP addresses", quote(in.Name))
 	case in.AddressType != discoveryv1.AddressTypeIPv4 && in.AddressType != discoveryv1.AddressTypeIPv6:
-		out.add(ReasonInvalidAddress, "slice %s has the address type %s, which isn't IPv4 or IPv6; correct the slice", name, quote(string(in.AddressType)))
+		out.add(ReasonInvalidAddress, "slice %s has the address type %s, which isn't IPv4 or IPv6; correct the slice", quote(in.Name), quote(string(in.AddressType)))
 	case len(in.Endpoints) > maxEndpoints:
-		out.add(ReasonTooManyEndpoints, "slice %s has %d endpoints, more than %d; split it", name, len(in.Endpoints), maxEndpoints)
+		out.add(ReasonTooManyEndpoints, "slice %s has %d endpoints, more than %d; split it", quote(in.Name), len(in.Endpoints), maxEndpoints)
 	case len(in.Ports) > maxPorts:
-		out.add(ReasonTooManyPorts, "slice %s has %d ports, more than %d; split it", name, len(in.Ports), maxPorts)
+		out.add(ReasonTooManyPorts, "slice %s has %d ports, more than %d; split it", quote(in.Name), len(in.Ports), maxPorts)
 	default:
 		return true
 	}

@@ -64,7 +64,7 @@ const (
 	ReasonAddressOutside   Reason = "AddressOutside"   // not in the upstream's allowedCIDRs
 	ReasonInvalidAddress   Reason = "InvalidAddress"   // not an address of the slice's family
 	ReasonInvalidName      Reason = "InvalidName"      // namespace, Service or slice name isn't valid
-	ReasonInvalidPort      Reason = "InvalidPort"      // number, name or protocol isn't valid, or a name occurs twice
+	ReasonInvalidPort      Reason = "InvalidPort"      // number, name, protocol or appProtocol isn't valid, or occurs twice
 	ReasonPortUnmatched    Reason = "PortUnmatched"    // no Service port of that name
 	ReasonInvalidLabel     Reason = "InvalidLabel"     // key or value of a label or annotation isn't valid
 	ReasonNoNodePort       Reason = "NoNodePort"       // addressing is NodePort, the Service has none
