@@ -31,7 +31,7 @@ type Objects struct {
 // is refused, s.Refusals included. Slices are in order of name, ports of name, and
 // endpoints of address. The objects share nothing with s that could be changed through them.
 //
-// A Service that is refused as a whole gives no objects. Each slice keeps the ports
+// A Service that is refused as a whole, here or by its source, gives no objects. Each slice keeps the ports
 // whose name and protocol are those of a Service port, as kube-proxy does, and the
 // endpoints all of whose addresses may be mirrored.
 func (r Rules) Desired(s *Service) (Objects, []Refusal) {
@@ -39,7 +39,7 @@ func (r Rules) Desired(s *Service) (Objects, []Refusal) {
 	for _, f := range s.Refusals {
 		out.keep(f)
 	}
-	if !r.namesValid(s.Key, out) {
+	if s.Refused || !r.namesValid(s.Key, out) {
 		return Objects{}, out.all()
 	}
 	ports, ok := servicePorts(s.Ports, out)

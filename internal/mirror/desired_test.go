@@ -196,9 +196,12 @@ func TestRefusals(t *testing.T) {
 		"no slice ports":   {func(s *Service) { s.Slices[0].Ports = nil }, ReasonPortUnmatched, "no ports", false, true},
 		"slice twice":      {func(s *Service) { s.Slices = append(s.Slices, Slice{Name: "z", AddressType: "IPv4"}, s.Slices[0]) }, ReasonInvalidName, `"web-abc" occurs twice`, false, false},
 		"slice port twice": {func(s *Service) { s.Slices[0].Ports[1].Name = "http" }, ReasonPortUnmatched, `"http"`, false, false},
-		"long message":     {func(s *Service) { s.Refusals = []Refusal{{s.Key, ReasonNoNodePort, strings.Repeat("x", maxMessage+1)}} }, ReasonNoNodePort, "x…", false, false},
-		"label":            {func(s *Service) { s.Labels["a b"] = "" }, ReasonInvalidLabel, `"a b"`, false, false},
-		"source's":         {func(s *Service) { s.Refusals = []Refusal{{s.Key, ReasonNoNodePort, "no node port"}} }, ReasonNoNodePort, "no node port", false, false},
+		"refused by source": {func(s *Service) {
+			s.Refused, s.Refusals = true, []Refusal{{s.Key, ReasonExternalName, "an ExternalName"}}
+		}, ReasonExternalName, "ExternalName", true, true},
+		"long message": {func(s *Service) { s.Refusals = []Refusal{{s.Key, ReasonNoNodePort, strings.Repeat("x", maxMessage+1)}} }, ReasonNoNodePort, "x…", false, false},
+		"label":        {func(s *Service) { s.Labels["a b"] = "" }, ReasonInvalidLabel, `"a b"`, false, false},
+		"source's":     {func(s *Service) { s.Refusals = []Refusal{{s.Key, ReasonNoNodePort, "no node port"}} }, ReasonNoNodePort, "no node port", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, refused := east.Desired(webWith(tc.change))
