@@ -53,7 +53,11 @@ func flagRows(flags *pflag.FlagSet) [][]string {
 		if kind == "" {
 			kind = f.Value.Type()
 		}
-		rows = append(rows, []string{name, kind, quote(f.DefValue), sentence(usage)})
+		value := f.DefValue
+		if value == "[]" {
+			value = ""
+		}
+		rows = append(rows, []string{name, kind, quote(value), sentence(usage)})
 	})
 	return rows
 }
