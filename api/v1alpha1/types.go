@@ -202,15 +202,19 @@ type UpstreamClusterStatus struct {
 
 	// Services is how many central Services the upstream has.
 	// +optional
+	// +kubebuilder:default=0
 	Services int32 `json:"services"`
 	// Endpoints is how many endpoints those Services have.
 	// +optional
+	// +kubebuilder:default=0
 	Endpoints int32 `json:"endpoints"`
 	// Waiting is how many upstream Services wait for a central namespace of their name.
 	// +optional
+	// +kubebuilder:default=0
 	Waiting int32 `json:"waiting"`
 	// Refused is how many refusals there are at present.
 	// +optional
+	// +kubebuilder:default=0
 	Refused int32 `json:"refused"`
 	// Refusals are the refusals, in order of namespace and name, as far as the limit of 20 goes.
 	// +optional
@@ -219,6 +223,7 @@ type UpstreamClusterStatus struct {
 	Refusals []Refusal `json:"refusals,omitempty"`
 	// HeldDeletions is how many deletions the deletion guard holds back.
 	// +optional
+	// +kubebuilder:default=0
 	HeldDeletions int32 `json:"heldDeletions"`
 	// LastCompleteSync is when the view of the upstream was last known to be complete.
 	// While Reachable is True it is refreshed at most every five minutes.

@@ -96,6 +96,8 @@ func newAgent(o agentOptions) *agent {
 // Run serves the upstream until ctx ends, and returns when everything it started has ended.
 func (a *agent) Run(ctx context.Context) {
 	defer a.Metrics.forget(a.Name)
+	a.Metrics.reachable.WithLabelValues(a.Name).Set(0)
+	a.Metrics.lastComplete.WithLabelValues(a.Name).Set(seconds(a.LastView))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { <-ctx.Done(); a.queue.ShutDown() })
@@ -114,6 +116,7 @@ func (a *agent) Run(ctx context.Context) {
 	if !a.waitForSource(ctx) {
 		return
 	}
+	a.guard.Begin()
 	a.Resync()
 	for range a.Workers {
 		wg.Go(func() { a.work(ctx) })
@@ -222,7 +225,7 @@ func (a *agent) Complete() {
 	a.complete, a.expired, a.failure, a.lastView = true, false, nil, now
 	a.mu.Unlock()
 	a.Metrics.reachable.WithLabelValues(a.Name).Set(1)
-	a.Metrics.lastComplete.WithLabelValues(a.Name).Set(float64(now.UnixMilli()) / 1000)
+	a.Metrics.lastComplete.WithLabelValues(a.Name).Set(seconds(now))
 	if expired {
 		a.Resync()
 	}
@@ -237,17 +240,21 @@ func (a *agent) Failed(err *upstream.Error) {
 	a.mu.Lock()
 	news := a.complete || a.failure == nil || a.failure.Reason != err.Reason
 	a.complete, a.failure = false, err
-	last := a.lastView
 	a.mu.Unlock()
 	a.Metrics.reachable.WithLabelValues(a.Name).Set(0)
 	a.Metrics.failures.WithLabelValues(a.Name, string(err.Reason)).Inc()
-	if !last.IsZero() {
-		a.Metrics.lastComplete.WithLabelValues(a.Name).Set(float64(last.UnixMilli()) / 1000)
-	}
 	if news {
 		a.Logger.Warn("upstream can't be read; its Services stay as they are", "reason", err.Reason, "error", err.Error())
 		a.Dirty()
 	}
+}
+
+// seconds returns t as Prometheus wants times: 0 if it never was.
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
 }
 
 func (a *agent) centralChanged(relisted bool, keys ...mirror.Key) {
@@ -268,7 +275,7 @@ func (a *agent) enqueue(priority int, keys []mirror.Key) {
 func (a *agent) orphans() (keys []mirror.Key, total int) {
 	owned := a.central.ServiceKeys()
 	for _, k := range owned {
-		if _, ok := a.desired(k); !ok {
+		if s, ok := a.Source.Service(k); !ok || s.Refused {
 			keys = append(keys, k)
 		}
 	}

@@ -102,12 +102,21 @@ func (c *controller) compete(name string) *running {
 	}
 	ctx, cancel := context.WithCancel(c.root)
 	r := &running{cancel: cancel, contender: newContender(name, c.options.Namespace, c.options.Identity, c.direct.CoordinationV1(), c.options.lease(), c.leads, c.logger,
-		func(bool) {
+		func(won bool) {
 			c.metrics.leading.Set(float64(c.leads()))
+			if !won {
+				c.metrics.accepted.DeleteLabelValues(name)
+			}
 			c.notify(name, 0)
 		})}
 	c.contenders[name] = r
-	c.running.Go(func() { r.Run(ctx) })
+	c.running.Go(func() {
+		r.Run(ctx)
+		c.metrics.accepted.DeleteLabelValues(name)
+		if c.root.Err() == nil {
+			c.dropLease(name)
+		}
+	})
 	return r
 }
 
@@ -119,6 +128,16 @@ func (c *controller) retire(name string) {
 	c.mu.Unlock()
 	if r != nil {
 		r.cancel()
+	}
+}
+
+// dropLease removes the Lease of an upstream that is gone. What stays of it after a failure does no harm.
+func (c *controller) dropLease(name string) {
+	ctx, cancel := context.WithTimeout(c.root, c.options.LeaseDuration)
+	defer cancel()
+	err := c.direct.CoordinationV1().Leases(c.options.Namespace).Delete(ctx, leaseName(name), metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		c.logger.Warn("the Lease of a removed upstream stays", "upstream", name, "error", err)
 	}
 }
 
@@ -174,6 +193,7 @@ func (c *controller) serve(ctx context.Context, r *running, uc *v1alpha1.Upstrea
 	err := c.ensureAgent(ctx, r, uc)
 	if rejected := (*rejection)(nil); errors.As(err, &rejected) {
 		r.StopAgent()
+		c.metrics.accepted.WithLabelValues(uc.Name).Set(0)
 		reportRejected(&uc.Status, uc.Generation, rejected)
 		return c.writeStatus(ctx, r, uc, before)
 	} else if err != nil {
@@ -186,6 +206,7 @@ func (c *controller) serve(ctx context.Context, r *running, uc *v1alpha1.Upstrea
 	if err := c.confirm(ctx, a, uc); err != nil {
 		return reconcile.Result{}, err
 	}
+	c.metrics.accepted.WithLabelValues(uc.Name).Set(1)
 	reportAgent(uc, a.Snapshot())
 	return c.writeStatus(ctx, r, uc, before)
 }

@@ -20,6 +20,7 @@ type guard struct {
 	rule mirror.Guard
 	now  func() time.Time
 	// orphans returns the keys of central Services that the upstream no longer has, and the number of central Services.
+	// It needn't know those that the upstream has and that can no longer be mirrored.
 	orphans func() (keys []mirror.Key, total int)
 
 	mu       sync.Mutex
@@ -47,13 +48,29 @@ func (g *guard) Admit(key mirror.Key) bool {
 	if g.held[key] {
 		return false
 	}
-	g.decide()
+	pending, total := g.orphans()
+	if !slices.Contains(pending, key) {
+		pending = append(pending, key)
+	}
+	g.decide(pending, total)
 	return g.admitted[key]
 }
 
-// decide judges every deletion that is due at present.
-func (g *guard) decide() {
+// Begin takes up a hold that was in force when the upstream was last served, if
+// any of its deletions is still due. It is called once, when both sides' views are complete.
+func (g *guard) Begin() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.holding {
+		return
+	}
 	pending, total := g.orphans()
+	g.holding = len(pending) > 0
+	g.decide(pending, total)
+}
+
+// decide judges every deletion that is due at present.
+func (g *guard) decide(pending []mirror.Key, total int) {
 	start := g.now().Add(-guardWindow)
 	g.deleted = slices.DeleteFunc(g.deleted, func(t time.Time) bool { return t.Before(start) })
 	past := len(g.deleted)
@@ -77,15 +94,18 @@ func (g *guard) Deleted(key mirror.Key) {
 	g.deleted = append(g.deleted, g.now())
 }
 
-// Keep withdraws a key: the upstream has its Service.
-func (g *guard) Keep(key mirror.Key) {
+// Withdraw says that a key needs no deletion: the upstream has its Service, or the
+// central cluster has none. It reports whether the key was held.
+func (g *guard) Withdraw(key mirror.Key) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.admitted, key)
-	if g.held[key] {
-		delete(g.held, key)
-		g.holding = len(g.held) > 0
+	if !g.held[key] {
+		return false
 	}
+	delete(g.held, key)
+	g.holding = len(g.held) > 0
+	return true
 }
 
 // Confirm admits every deletion that is due if there are at most n of them, and

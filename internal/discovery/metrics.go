@@ -8,6 +8,7 @@ import (
 // by configuration: upstream names and fixed sets of words. An upstream's series
 // end with its agent.
 type Metrics struct {
+	accepted     *prometheus.GaugeVec
 	reachable    *prometheus.GaugeVec
 	lastComplete *prometheus.GaugeVec
 	services     *prometheus.GaugeVec
@@ -31,6 +32,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 			append([]string{"upstream"}, labels...))
 	}
 	m := &Metrics{
+		accepted:     gauge("upstream_accepted", "1 while the spec and Secret of the upstream can be used, 0 while they can't and it isn't served."),
 		reachable:    gauge("upstream_reachable", "1 while the view of the upstream is complete and kept up to date, else 0."),
 		lastComplete: gauge("upstream_last_complete_view_timestamp_seconds", "When the view of the upstream was last known to be complete, in seconds since the epoch; 0 if never."),
 		services:     gauge("upstream_services", "Services by state: mirrored (in the central cluster) or waiting (for a central namespace).", "state"),
@@ -50,7 +52,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.reachable, m.lastComplete, m.services, m.endpoints, m.refusals, m.held,
+		m.accepted, m.reachable, m.lastComplete, m.services, m.endpoints, m.refusals, m.held,
 		m.writes, m.failures, m.propagation, m.leading,
 	} {
 		if err := r.Register(c); err != nil {

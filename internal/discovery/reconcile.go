@@ -28,8 +28,8 @@ func (a *agent) reconcile(ctx context.Context, key mirror.Key) error {
 		a.Dirty()
 		return nil
 	}
-	if desired.Service != nil {
-		a.guard.Keep(key)
+	if (desired.Service != nil || current.Service == nil) && a.guard.Withdraw(key) {
+		a.Dirty()
 	}
 	changes := mirror.Plan(desired, current)
 	err := a.applier.Apply(ctx, changes)
@@ -49,16 +49,6 @@ func (a *agent) reconcile(ctx context.Context, key mirror.Key) error {
 		a.Dirty()
 	}
 	return nil
-}
-
-// desired returns what the central cluster should hold for a key, and whether a Service is to be there.
-func (a *agent) desired(key mirror.Key) (mirror.Objects, bool) {
-	s, ok := a.Source.Service(key)
-	if !ok {
-		return mirror.Objects{}, false
-	}
-	o, _ := a.rules.Load().Desired(s)
-	return o, o.Service != nil
 }
 
 // decide returns what the central cluster should hold for a key, what of it is
