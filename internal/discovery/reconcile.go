@@ -40,7 +40,7 @@ func (a *agent) reconcile(ctx context.Context, key mirror.Key) error {
 	if err != nil {
 		return err
 	}
-	if desired.Service == nil && current.Service != nil {
+	if desired.Service == nil && current.Service != nil && len(changes) > 0 {
 		a.guard.Deleted(key)
 		a.Logger.Info("deleted a Service that the upstream no longer has", "key", key.String())
 	}

@@ -15,9 +15,9 @@ type Verb string
 
 // The verbs.
 const (
-	Create Verb = "Create"
-	Update Verb = "Update"
-	Delete Verb = "Delete"
+	Create Verb = "create"
+	Update Verb = "update"
+	Delete Verb = "delete"
 )
 
 // Change is one write to the central cluster.

@@ -156,32 +156,32 @@ func TestPlan(t *testing.T) {
 		want     string
 	}{
 		"no change":          {nil, nil, ""},
-		"empty":              {nil, func(o *Objects) { *o = Objects{} }, "Create service; Create us-east-web-abc"},
-		"label":              {func(s *Service) { s.Labels["app"] = "x"; delete(s.Labels, "app.kubernetes.io/name") }, nil, "Update service labels"},
-		"foreign label":      {nil, func(o *Objects) { o.Service.Labels["mine"] = "x" }, "Update service labels"},
-		"annotation":         {func(s *Service) { s.Annotations = nil }, nil, "Update service annotations"},
+		"empty":              {nil, func(o *Objects) { *o = Objects{} }, "create service; create us-east-web-abc"},
+		"label":              {func(s *Service) { s.Labels["app"] = "x"; delete(s.Labels, "app.kubernetes.io/name") }, nil, "update service labels"},
+		"foreign label":      {nil, func(o *Objects) { o.Service.Labels["mine"] = "x" }, "update service labels"},
+		"annotation":         {func(s *Service) { s.Annotations = nil }, nil, "update service annotations"},
 		"foreign annotation": {nil, func(o *Objects) { o.Service.Annotations["mine"] = "x"; o.Slices[0].Annotations["mine"] = "x" }, ""},
-		"ports":              {func(s *Service) { s.Ports[0].Number = 81 }, nil, "Update service ports"},
-		"port renamed":       {func(s *Service) { s.Ports[0].Name, s.Slices[0].Ports[0].Name = "w", "w" }, nil, "Update service ports; Update us-east-web-abc ports"},
-		"selector":           {nil, func(o *Objects) { o.Service.Spec.Selector = map[string]string{"a": "b"} }, "Update service selector"},
+		"ports":              {func(s *Service) { s.Ports[0].Number = 81 }, nil, "update service ports"},
+		"port renamed":       {func(s *Service) { s.Ports[0].Name, s.Slices[0].Ports[0].Name = "w", "w" }, nil, "update service ports; update us-east-web-abc ports"},
+		"selector":           {nil, func(o *Objects) { o.Service.Spec.Selector = map[string]string{"a": "b"} }, "update service selector"},
 		"type": {nil, func(o *Objects) {
 			o.Service.Spec.Type, o.Service.Spec.ClusterIP, o.Service.Spec.ExternalName = "ExternalName", "", "evil.example"
-		}, "Update service type"},
-		"clusterIP":         {nil, func(o *Objects) { o.Service.Spec.ClusterIP = "10.96.0.7" }, "Delete service clusterIP; Create service clusterIP; Update us-east-web-abc owner"},
-		"endpoints":         {func(s *Service) { s.Slices[0].Endpoints[0].Addresses[0] = "10.0.0.9" }, nil, "Update us-east-web-abc endpoints: +1 -1"},
-		"readiness":         {func(s *Service) { s.Slices[0].Endpoints[0].Ready = false }, nil, "Update us-east-web-abc endpoints: ~1"},
-		"ready missing":     {nil, func(o *Objects) { o.Slices[0].Endpoints[0].Conditions.Ready = nil }, "Update us-east-web-abc endpoints: ~1"},
-		"order":             {nil, func(o *Objects) { slices.Reverse(o.Slices[0].Endpoints) }, "Update us-east-web-abc endpoints: order"},
-		"twins":             {func(s *Service) { s.Slices[0].Endpoints = append(s.Slices[0].Endpoints, s.Slices[0].Endpoints[0]) }, nil, "Update us-east-web-abc endpoints: +1"},
-		"slice label":       {nil, func(o *Objects) { delete(o.Slices[0].Labels, discoveryv1.LabelManagedBy) }, "Update us-east-web-abc labels"},
-		"owner":             {nil, func(o *Objects) { o.Slices[0].OwnerReferences[0].UID = "old" }, "Update us-east-web-abc owner"},
-		"new slice":         {second, nil, "Create us-east-web-xyz"},
-		"replaced slice":    {func(s *Service) { s.Slices[0].Name = "web-new" }, nil, "Create us-east-web-new; Delete us-east-web-abc"},
-		"moved and changed": {func(s *Service) { second(s); s.Slices[0].Endpoints = nil }, nil, "Create us-east-web-xyz; Update us-east-web-abc endpoints: -2"},
-		"address type":      {func(s *Service) { s.Slices[0].AddressType, s.Slices[0].Endpoints = "IPv6", nil }, nil, "Delete us-east-web-abc addressType; Create us-east-web-abc addressType"},
-		"Service was lost":  {nil, func(o *Objects) { o.Service = nil }, "Create service; Update us-east-web-abc owner"},
+		}, "update service type"},
+		"clusterIP":         {nil, func(o *Objects) { o.Service.Spec.ClusterIP = "10.96.0.7" }, "delete service clusterIP; create service clusterIP; update us-east-web-abc owner"},
+		"endpoints":         {func(s *Service) { s.Slices[0].Endpoints[0].Addresses[0] = "10.0.0.9" }, nil, "update us-east-web-abc endpoints: +1 -1"},
+		"readiness":         {func(s *Service) { s.Slices[0].Endpoints[0].Ready = false }, nil, "update us-east-web-abc endpoints: ~1"},
+		"ready missing":     {nil, func(o *Objects) { o.Slices[0].Endpoints[0].Conditions.Ready = nil }, "update us-east-web-abc endpoints: ~1"},
+		"order":             {nil, func(o *Objects) { slices.Reverse(o.Slices[0].Endpoints) }, "update us-east-web-abc endpoints: order"},
+		"twins":             {func(s *Service) { s.Slices[0].Endpoints = append(s.Slices[0].Endpoints, s.Slices[0].Endpoints[0]) }, nil, "update us-east-web-abc endpoints: +1"},
+		"slice label":       {nil, func(o *Objects) { delete(o.Slices[0].Labels, discoveryv1.LabelManagedBy) }, "update us-east-web-abc labels"},
+		"owner":             {nil, func(o *Objects) { o.Slices[0].OwnerReferences[0].UID = "old" }, "update us-east-web-abc owner"},
+		"new slice":         {second, nil, "create us-east-web-xyz"},
+		"replaced slice":    {func(s *Service) { s.Slices[0].Name = "web-new" }, nil, "create us-east-web-new; delete us-east-web-abc"},
+		"moved and changed": {func(s *Service) { second(s); s.Slices[0].Endpoints = nil }, nil, "create us-east-web-xyz; update us-east-web-abc endpoints: -2"},
+		"address type":      {func(s *Service) { s.Slices[0].AddressType, s.Slices[0].Endpoints = "IPv6", nil }, nil, "delete us-east-web-abc addressType; create us-east-web-abc addressType"},
+		"Service was lost":  {nil, func(o *Objects) { o.Service = nil }, "create service; update us-east-web-abc owner"},
 		"foreign Service":   {second, func(o *Objects) { delete(o.Service.Labels, LabelBackend) }, ""},
-		"foreign slice":     {second, func(o *Objects) { delete(o.Slices[0].Annotations, AnnotationSource) }, "Create us-east-web-xyz"},
+		"foreign slice":     {second, func(o *Objects) { delete(o.Slices[0].Annotations, AnnotationSource) }, "create us-east-web-xyz"},
 		"other's slice":     {func(s *Service) { s.Slices = nil }, func(o *Objects) { o.Slices[0].Annotations[AnnotationSource] = "us-east/team/other" }, ""},
 		"being deleted": {func(s *Service) { s.Ports[0].Number = 81; s.Slices = nil }, func(o *Objects) {
 			o.Service.DeletionTimestamp, o.Slices[0].DeletionTimestamp = &metav1.Time{}, &metav1.Time{}
@@ -215,7 +215,7 @@ func TestPlan(t *testing.T) {
 func TestPlanRemoval(t *testing.T) {
 	desired, _ := east.Desired(webWith(func(s *Service) { s.Slices = append(s.Slices, Slice{Name: "a", AddressType: "IPv4", Ports: s.Ports}) }))
 	current := applied(desired)
-	const want = "Delete service; Delete us-east-a; Delete us-east-web-abc"
+	const want = "delete service; delete us-east-a; delete us-east-web-abc"
 	changes := Plan(Objects{}, current)
 	if got := summary(changes); got != want {
 		t.Errorf("got %s", got)
@@ -226,12 +226,12 @@ func TestPlanRemoval(t *testing.T) {
 		}
 	}
 	delete(current.Service.Labels, LabelBackend)
-	if got := summary(Plan(Objects{}, current)); got != strings.TrimPrefix(want, "Delete service; ") {
+	if got := summary(Plan(Objects{}, current)); got != strings.TrimPrefix(want, "delete service; ") {
 		t.Errorf("with a foreign Service: got %s", got)
 	}
 	current = applied(desired)
 	current.Service.DeletionTimestamp = &metav1.Time{}
-	if got := summary(Plan(Objects{}, current)); got != strings.TrimPrefix(want, "Delete service; ") {
+	if got := summary(Plan(Objects{}, current)); got != strings.TrimPrefix(want, "delete service; ") {
 		t.Errorf("with a Service being deleted: got %s", got)
 	}
 }
@@ -270,7 +270,7 @@ func TestExpired(t *testing.T) {
 	desired, _ := east.Desired(web())
 	current := applied(desired)
 	expired := Expired(current)
-	if got := summary(Plan(expired, current)); got != "Update us-east-web-abc endpoints: ~2" {
+	if got := summary(Plan(expired, current)); got != "update us-east-web-abc endpoints: ~2" {
 		t.Errorf("got %s", got)
 	}
 	for _, e := range expired.Slices[0].Endpoints {
@@ -287,7 +287,7 @@ func TestExpired(t *testing.T) {
 
 	// Losing contact deletes nothing, whatever has become of the Service meanwhile.
 	lost := Objects{Slices: current.Slices}
-	if got := summary(Plan(Expired(lost), lost)); got != "Update us-east-web-abc endpoints: ~2" {
+	if got := summary(Plan(Expired(lost), lost)); got != "update us-east-web-abc endpoints: ~2" {
 		t.Errorf("without a Service: got %s", got)
 	}
 	foreign := Objects{Service: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "us-east-web"}}, Slices: current.Slices}

@@ -43,13 +43,14 @@ type Options struct {
 	StreamTimeout time.Duration
 }
 
+// What an upstream grants, by two roles: nodes are read for NodePort addressing alone.
+//
+// +kubebuilder:rbac:groups="",resources=services;namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
+// +kubebuilder:rbac:roleName=gimbal-upstream-nodes,groups="",resources=nodes,verbs=get;list;watch
+
 // Source keeps the inventory of a Kubernetes upstream by watching its Services,
 // EndpointSlices and, with NodePort addressing, Nodes.
-//
-// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
-// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
 type Source struct {
 	options   Options
 	client    *client
@@ -131,17 +132,19 @@ func (s *Source) reflect(ctx context.Context, r *resource) {
 	reflector.RunWithContext(ctx)
 }
 
-// debug makes client-go's lines debug ones: what matters of them is reported by other means.
+// debug makes client-go's lines debug ones: what matters of them is reported by other
+// means. Its more verbose ones, which hold requests and answers, are left out.
 type debug struct{ slog.Handler }
 
-func (d debug) Enabled(ctx context.Context, _ slog.Level) bool {
-	return d.Handler.Enabled(ctx, slog.LevelDebug)
+func (d debug) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelDebug && d.Handler.Enabled(ctx, slog.LevelDebug)
 }
 
 func (d debug) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level = slog.LevelDebug; !d.Handler.Enabled(ctx, r.Level) {
+	if !d.Enabled(ctx, r.Level) { // logr asks this of lines that aren't errors only
 		return nil
 	}
+	r.Level = slog.LevelDebug
 	return d.Handler.Handle(ctx, r)
 }
 
