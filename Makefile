@@ -1,5 +1,5 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-MODULES := $(patsubst %/go.mod,%,$(wildcard ./go.mod lab/go.mod test/e2e/go.mod))
+MODULES := $(patsubst %/go.mod,%,$(wildcard ./go.mod lab/go.mod test/*/go.mod))
 
 # Tools are built once for every checkout that pins the same versions.
 CACHE := $(or $(GIMBAL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gimbal)
@@ -23,7 +23,9 @@ test-unit: ## Run the unit tests alone
 	go test -race ./...
 	go test -C lab -race ./...
 
+# The lab's network leads nowhere else, so what the stories need is fetched and compiled before.
 test-stories: bin/lab ## Run the stories alone
+	go test -C test/e2e -race -run '^$$' ./...
 	bin/lab up -- go test -C test/e2e -race ./...
 
 bench: ## Run the benchmarks
@@ -43,11 +45,13 @@ manifests: $(TOOLS) ## Render the manifests of deploy to bin/manifests, with Con
 	cd bin/manifests && for k in . upstream upstream/nodeport; do $(TOOLS)/kustomize build $$k -o $$k/rendered.yaml || exit; done
 
 generate: $(TOOLS) ## Rewrite what is generated: deepcopy, CRDs, roles, reference pages
-	rm -f deploy/crds/gimbal.* deploy/discovery/role.yaml deploy/upstream/role.yaml
+	rm -rf deploy/crds/gimbal.* bin/role
 	$(TOOLS)/controller-gen object crd paths=./api/... output:crd:dir=deploy/crds
-	$(TOOLS)/controller-gen rbac:roleName=gimbal-discovery paths=./internal/discovery output:dir=deploy/discovery
-	$(TOOLS)/controller-gen rbac:roleName=gimbal-upstream paths=./internal/upstream/kubernetes output:dir=deploy/upstream
 	go test ./cmd/gimbal -run TestReference -update
+	$(TOOLS)/controller-gen rbac:roleName=gimbal-discovery paths=./internal/discovery output:dir=bin/role/discovery
+	$(TOOLS)/controller-gen rbac:roleName=gimbal-upstream paths=./internal/upstream/kubernetes output:dir=bin/role/upstream
+	mv bin/role/discovery/role.yaml deploy/discovery/
+	mv bin/role/upstream/role.yaml deploy/upstream/
 
 clean: ## Remove what was built here; the cache of tools and components stays
 	rm -rf bin
