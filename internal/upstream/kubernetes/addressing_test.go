@@ -191,8 +191,8 @@ func TestNodesChangeNodePortServices(t *testing.T) {
 	down.Status.Conditions[0].Status = corev1.ConditionFalse
 	f.put(down)
 	r.wait(t, "change", func() bool { return len(r.changed) > 0 })
-	if !reflect.DeepEqual(r.changed, []mirror.Key{key("a")}) {
-		t.Errorf("changed %v", r.changed)
+	if !reflect.DeepEqual(r.seen().changed, []mirror.Key{key("a")}) {
+		t.Errorf("changed %v", r.seen().changed)
 	}
 	if a, _ := s.Service(key("a")); len(a.Slices) > 0 {
 		t.Errorf("a is %s", brief(a))

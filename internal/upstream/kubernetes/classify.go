@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strings"
 	"unicode"
 
@@ -18,13 +19,39 @@ import (
 // maxMessage is the most bytes of an error's message that are kept: it may be the upstream's text.
 const maxMessage = 256
 
-// classify says why a request failed, and the way out. The verb and the kind name the request.
+// classify says why a request failed, and the way out. The verb and the kind name the
+// request where that matters. Equal failures have equal messages, so that a status
+// which repeats them doesn't change.
 func classify(verb string, k kind, err error) *upstream.Error {
 	reason, hint := reasonOf(err)
-	if reason == upstream.ReasonForbidden {
+	message := describe(err)
+	switch reason {
+	case upstream.ReasonForbidden:
 		hint = fmt.Sprintf("grant get, list and watch on %s: kubectl apply -k deploy/upstream", k)
+		fallthrough
+	case upstream.ReasonServerError, upstream.ReasonTooLarge:
+		message = fmt.Sprintf("%s %s: %s", verb, k, message)
 	}
-	return &upstream.Error{Reason: reason, Hint: hint, Err: &bounded{fmt.Errorf("%s %s: %w", verb, k, err)}}
+	return &upstream.Error{Reason: reason, Hint: hint, Err: &failure{clean(message), err}}
+}
+
+// describe writes an error without what differs from one attempt to the next: a URL's
+// query, the client's own port.
+func describe(err error) string {
+	var (
+		request *url.Error
+		network *net.OpError
+	)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
+	if errors.As(err, &network) && network.Addr != nil {
+		return fmt.Sprintf("%s %s: %v", network.Op, network.Addr, network.Err)
+	}
+	if errors.As(err, &request) {
+		return request.Err.Error()
+	}
+	return err.Error()
 }
 
 func reasonOf(err error) (upstream.Reason, string) {
@@ -89,21 +116,24 @@ func networkReason(err error) (upstream.Reason, string) {
 		return upstream.ReasonUnreachable, "check that the API server runs and that the agent's network reaches it"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errStalled),
 		apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), errors.As(err, &timeout) && timeout.Timeout():
-		return upstream.ReasonTimeout, "the API server doesn't answer in time: check its load and the network"
+		return upstream.ReasonTimeout, "check the API server's load and the network"
 	case errors.As(err, &network):
 		return upstream.ReasonUnreachable, "the connection broke: check the API server and the network"
 	}
 	return upstream.ReasonServerError, "see the API server's log"
 }
 
-// bounded is an error whose message is safe to show: of limited length and without
-// control characters.
-type bounded struct{ err error }
+// failure is an error whose message is safe to show.
+type failure struct {
+	message string
+	err     error
+}
 
-func (b *bounded) Error() string { return clean(b.err.Error()) }
+func (f *failure) Error() string { return f.message }
 
-func (b *bounded) Unwrap() error { return b.err }
+func (f *failure) Unwrap() error { return f.err }
 
+// clean cuts a message that may be the upstream's to maxMessage bytes and takes control characters out of it.
 func clean(s string) string {
 	cut := len(s) > maxMessage
 	if cut {

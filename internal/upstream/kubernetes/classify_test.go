@@ -54,13 +54,27 @@ func TestClassify(t *testing.T) {
 	} {
 		for _, err := range errs {
 			got := classify("list", endpointSlices, err)
-			if got.Reason != want || got.Hint == "" || !strings.Contains(got.Error(), "list endpointslices") || !errors.Is(got, err) {
+			if got.Reason != want || got.Hint == "" || got.Err.Error() == "" || !errors.Is(got, err) {
 				t.Errorf("%v: got %s (%s), want %s", err, got.Reason, got, want)
 			}
 		}
 	}
-	if hint := classify("list", endpointSlices, apierrors.NewForbidden(resource, "", nil)).Hint; !strings.Contains(hint, "endpointslices") {
-		t.Errorf("hint %q", hint)
+	forbidden := classify("list", endpointSlices, apierrors.NewForbidden(resource, "", nil))
+	if !strings.Contains(forbidden.Hint, "list and watch on endpointslices") || !strings.HasPrefix(forbidden.Error(), "list endpointslices: ") {
+		t.Errorf("forbidden is %q", forbidden)
+	}
+}
+
+// A status repeats the message: it must not change from one attempt to the next.
+func TestMessagesAreStable(t *testing.T) {
+	to := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 6443}
+	attempt := func(verb, query string, port int) string {
+		from := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: port}
+		reset := &net.OpError{Op: "read", Net: "tcp", Source: from, Addr: to, Err: syscall.ECONNRESET}
+		return classify(verb, services, &url.Error{Op: "Get", URL: "https://host/" + query, Err: reset}).Error()
+	}
+	if a, b := attempt("list", "?limit=1", 1001), attempt("watch", "?timeout=8m6s", 1002); a != b || !strings.Contains(a, "192.0.2.1:6443") {
+		t.Errorf("%s\n%s", a, b)
 	}
 }
 

@@ -318,13 +318,24 @@ func hang(release <-chan struct{}) func(http.ResponseWriter, *http.Request) bool
 
 // recorder is an Observer that keeps what it is told.
 type recorder struct {
-	mu        sync.Mutex
-	more      chan struct{} // closed at the next report
+	mu   sync.Mutex
+	more chan struct{} // closed at the next report
+	reports
+}
+
+type reports struct {
 	changed   []mirror.Key
 	relisted  []mirror.Key
 	completed int
 	failures  []*upstream.Error
 	last      string // "complete", or the reason of the failure
+}
+
+// seen returns what has been reported so far.
+func (r *recorder) seen() reports {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reports
 }
 
 func newRecorder() *recorder { return &recorder{more: make(chan struct{})} }

@@ -126,8 +126,9 @@ func (s *Source) reflect(ctx context.Context, r *resource) {
 		Name:            r.kind.String(),
 		TypeDescription: r.kind.String(),
 		Logger:          &logger,
-		// An upstream that comes back is seen within five seconds.
-		Backoff: &wait.Backoff{Duration: 200 * time.Millisecond, Cap: 4 * time.Second, Steps: 10, Factor: 2, Jitter: 0.2},
+		// An upstream that comes back is seen within five seconds: after one delay its
+		// watch has lost its place, after another one it is listed.
+		Backoff: &wait.Backoff{Duration: 200 * time.Millisecond, Cap: 2 * time.Second, Steps: 10, Factor: 2, Jitter: 0.2},
 	})
 	reflector.RunWithContext(ctx)
 }

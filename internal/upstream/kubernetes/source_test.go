@@ -26,15 +26,15 @@ func TestFirstListing(t *testing.T) {
 			f.put(newService("a"), newService("b"), newSlice("a-1", "a", "10.0.0.1"), newSlice("a-2", "a", "10.0.0.2"))
 			s, r := run(t, f.options(t))
 			r.waitFor(t, "complete")
-			if want := []mirror.Key{key("a"), key("b")}; !slices.Equal(r.relisted, want) || !slices.Equal(s.Keys(), want) {
-				t.Errorf("relisted %v, keys %v", r.relisted, s.Keys())
+			if want := []mirror.Key{key("a"), key("b")}; !slices.Equal(r.seen().relisted, want) || !slices.Equal(s.Keys(), want) {
+				t.Errorf("relisted %v, keys %v", r.seen().relisted, s.Keys())
 			}
 			a, ok := s.Service(key("a"))
 			if !ok || len(a.Slices) != 2 || a.Slices[1].Endpoints[0].Addresses[0] != "10.0.0.2" {
 				t.Errorf("a is %+v", a)
 			}
-			if len(r.changed)+len(r.failures) > 0 {
-				t.Errorf("changed %v, failures %v", r.changed, r.failures)
+			if len(r.seen().changed)+len(r.seen().failures) > 0 {
+				t.Errorf("changed %v, failures %v", r.seen().changed, r.seen().failures)
 			}
 		})
 	}
@@ -51,7 +51,7 @@ func TestChanges(t *testing.T) {
 		do()
 		mark := newService("mark")
 		mark.Labels = map[string]string{"step": strings.ReplaceAll(what, " ", "-")}
-		changed := len(r.changed)
+		changed := len(r.seen().changed)
 		f.put(mark) // on the same watch or not, each watch is in order: wait for both
 		r.wait(t, what, func() bool {
 			for _, w := range want {
@@ -61,7 +61,7 @@ func TestChanges(t *testing.T) {
 			}
 			return slices.Contains(r.changed[changed:], key("mark"))
 		})
-		for _, k := range r.changed[changed:] {
+		for _, k := range r.seen().changed[changed:] {
 			if k != key("mark") && !slices.Contains(want, k.Name) {
 				t.Errorf("%s changed %v", what, k)
 			}
@@ -163,20 +163,20 @@ func TestSecondPageFails(t *testing.T) {
 	})
 	f.gone(t, "services")
 	r.waitFor(t, "ServerError")
-	completed := r.completed
+	completed := r.seen().completed
 	probes.Store(0)
 	r.wait(t, "four probes", func() bool { return probes.Load() > 8 })
-	if r.completed != completed {
+	if r.seen().completed != completed {
 		t.Error("complete while the second page fails")
 	}
-	if got := s.Keys(); len(got) != 3 || len(r.relisted) > 0 {
-		t.Errorf("keys %v, relisted %v", got, r.relisted)
+	if got := s.Keys(); len(got) != 3 || len(r.seen().relisted) > 0 {
+		t.Errorf("keys %v, relisted %v", got, r.seen().relisted)
 	}
 	f.forget(newService("b"))
 	f.inject(noStreams)
 	r.waitFor(t, "complete")
-	if got := s.Keys(); len(got) != 2 || !slices.Equal(r.relisted, []mirror.Key{key("b")}) {
-		t.Errorf("keys %v, relisted %v", got, r.relisted)
+	if got := s.Keys(); len(got) != 2 || !slices.Equal(r.seen().relisted, []mirror.Key{key("b")}) {
+		t.Errorf("keys %v, relisted %v", got, r.seen().relisted)
 	}
 }
 
@@ -209,7 +209,7 @@ func TestRightsEnd(t *testing.T) {
 				return true
 			})
 			r.waitFor(t, want)
-			if hint := r.failures[0].Hint; hint == "" || len(s.Keys()) != 1 {
+			if hint := r.seen().failures[0].Hint; hint == "" || len(s.Keys()) != 1 {
 				t.Errorf("hint %q, keys %v", hint, s.Keys())
 			}
 			f.inject(nil)
@@ -240,8 +240,8 @@ func TestWrongContent(t *testing.T) {
 			})
 			f.gone(t, "services")
 			r.wait(t, "failed listing", func() bool { return len(r.failures) > 5 })
-			if len(s.Keys()) != 1 || len(r.relisted) > 0 || r.last != "ServerError" {
-				t.Errorf("keys %v, relisted %v, last %s", s.Keys(), r.relisted, r.last)
+			if len(s.Keys()) != 1 || len(r.seen().relisted) > 0 || r.seen().last != "ServerError" {
+				t.Errorf("keys %v, relisted %v, last %s", s.Keys(), r.seen().relisted, r.seen().last)
 			}
 		})
 	}
@@ -264,8 +264,8 @@ func TestBudget(t *testing.T) {
 			f.inject(fault)
 			s, r := run(t, o)
 			r.waitFor(t, "TooLarge")
-			if len(s.Keys()) > 0 || r.completed > 0 {
-				t.Errorf("keys %v, complete %d times", s.Keys(), r.completed)
+			if len(s.Keys()) > 0 || r.seen().completed > 0 {
+				t.Errorf("keys %v, complete %d times", s.Keys(), r.seen().completed)
 			}
 		})
 	}
@@ -286,8 +286,8 @@ func TestServerGoneAndBack(t *testing.T) {
 	}
 	relisten(t, f, address)
 	r.waitFor(t, "complete")
-	if len(r.changed)+len(r.relisted) > 0 {
-		t.Errorf("changed %v, relisted %v in an unchanged world", r.changed, r.relisted)
+	if len(r.seen().changed)+len(r.seen().relisted) > 0 {
+		t.Errorf("changed %v, relisted %v in an unchanged world", r.seen().changed, r.seen().relisted)
 	}
 }
 
