@@ -18,8 +18,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/projectcontour/gimbal/lab/checkout"
 	"golang.org/x/mod/modfile"
+
+	"github.com/projectcontour/gimbal/lab/checkout"
 )
 
 // Cache holds components, one directory each, named after the component, its
@@ -54,6 +55,7 @@ func Open(progress io.Writer) (*Cache, error) {
 	}, nil
 }
 
+// Dir is the directory of the user's cache, whether it exists or not.
 func Dir() (string, error) {
 	if dir := os.Getenv("GIMBAL_CACHE"); dir != "" {
 		return filepath.Abs(dir)

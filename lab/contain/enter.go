@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,7 +13,8 @@ import (
 // Enter starts cmd inside the containment whose first process has the given id,
 // in the network namespace at netNS (a path inside), or in the containment's own
 // where that is empty. The caller waits for cmd, from the same goroutine, and
-// then ends: its thread stays in the containment.
+// then ends: its thread stays in the containment. A cmd with a parent-death
+// signal can't be entered, since its parent isn't in its pid namespace.
 func Enter(pid int, netNS string, cmd *exec.Cmd) error {
 	// Namespaces are a thread's, and this one isn't to be anybody else's afterwards.
 	runtime.LockOSThread()
@@ -54,9 +54,5 @@ func Enter(pid int, netNS string, cmd *exec.Cmd) error {
 	if cmd.Dir == "" {
 		cmd.Dir = wd
 	}
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	return cmd.Start()
 }

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/projectcontour/gimbal/lab/component"
 	"github.com/projectcontour/gimbal/lab/process"
@@ -75,9 +74,6 @@ type ControlPlane struct {
 	mu      sync.Mutex
 	running map[string]*process.Process
 }
-
-// stopGrace is how long a program may take to end before it is killed.
-const stopGrace = 5 * time.Second
 
 // Start starts a control plane and returns once its API server is ready and its
 // controllers run. The programs are built first if the cache lacks them. The

@@ -27,7 +27,11 @@ func TestControlPlane(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Stop()
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
 
 	if got := status(t, c, "/readyz"); got != http.StatusOK {
 		t.Errorf("/readyz answers %d, want 200", got)

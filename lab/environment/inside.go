@@ -15,13 +15,14 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/projectcontour/gimbal/lab/cluster"
 	"github.com/projectcontour/gimbal/lab/component"
 	"github.com/projectcontour/gimbal/lab/control"
 	"github.com/projectcontour/gimbal/lab/image"
 	"github.com/projectcontour/gimbal/lab/network"
 	"github.com/projectcontour/gimbal/lab/state"
-	"golang.org/x/sync/errgroup"
 )
 
 // limit is how long clusters, or the installation, may take to become ready.

@@ -13,11 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/projectcontour/gimbal/lab/cluster"
 	"github.com/projectcontour/gimbal/lab/image"
 	"github.com/projectcontour/gimbal/lab/process"
 	"github.com/projectcontour/gimbal/lab/samples"
-	"golang.org/x/sync/errgroup"
 )
 
 // furnish installs what the clusters are to run and waits until it does.
@@ -211,7 +212,7 @@ func (in *inside) printTry(lab string) {
 The tier is at http://%[1]s:8080. To try:
   curl -H 'Host: web.team-a.example.com' http://%[1]s:8080/
   kubectl --context %[2]s -n gimbal-discovery get upstreamclusters
-  kubectl --context %[2]s gimbal status
+  kubectl gimbal status --context %[2]s
   kubectl --context %[2]s -n team-a get services,endpointslices
   kubectl --context %[3]s -n team-a scale deployment web --replicas 5
   kubectl --context %[3]s -n team-a delete pod -l app=web --wait=false

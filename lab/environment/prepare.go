@@ -71,6 +71,11 @@ func prepare(ctx context.Context, s *state.State, index int, opts Options, compo
 	if s.CentralImages, err = maker.Central(ctx); err != nil {
 		return err
 	}
+	for _, name := range []string{"gimbal", "kubectl-gimbal"} {
+		if err := os.Symlink(filepath.Join(s.Images(), "gimbal"), filepath.Join(s.Bin(), name)); err != nil {
+			return fmt.Errorf("link gimbal: %w", err)
+		}
+	}
 	s.ContourManifests, err = image.ContourManifests(ctx, components)
 	return err
 }

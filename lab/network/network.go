@@ -11,9 +11,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/projectcontour/gimbal/lab/process"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/projectcontour/gimbal/lab/process"
 )
 
 // Cluster is one cluster's place in the network.

@@ -10,8 +10,9 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/projectcontour/gimbal/lab/contain"
 	"github.com/spf13/cobra"
+
+	"github.com/projectcontour/gimbal/lab/contain"
 )
 
 // exitCode is the exit code of a command that ran and failed of its own accord.
@@ -25,9 +26,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	err := newRoot().ExecuteContext(ctx)
+	interrupted := ctx.Err() != nil
 	stop()
 	var code exitCode
 	switch {
+	case err != nil && interrupted:
+		fmt.Fprintln(os.Stderr, "lab: interrupted")
+		os.Exit(130)
 	case errors.As(err, &code):
 		os.Exit(int(code))
 	case err != nil:

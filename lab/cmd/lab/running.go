@@ -13,6 +13,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/projectcontour/gimbal/lab/checkout"
 	"github.com/projectcontour/gimbal/lab/cluster"
 	"github.com/projectcontour/gimbal/lab/component"
@@ -20,7 +22,6 @@ import (
 	"github.com/projectcontour/gimbal/lab/control"
 	"github.com/projectcontour/gimbal/lab/process"
 	"github.com/projectcontour/gimbal/lab/state"
-	"github.com/spf13/cobra"
 )
 
 func newDown() *cobra.Command {
@@ -142,7 +143,7 @@ func newExec() *cobra.Command {
 cluster's kubeconfig. The cluster "lab" stands for the network between the clusters.`,
 		Example: "  lab exec us-east -- nft list ruleset\n  lab exec lab -- curl -H 'Host: web.team-a.example.com' http://10.89.0.10:8080/",
 		Args:    cobra.MinimumNArgs(2),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := state.Load()
 			if err != nil {
 				return err
@@ -161,7 +162,8 @@ cluster's kubeconfig. The cluster "lab" stands for the network between the clust
 			if err := os.Setenv("PATH", s.Bin()+":"+os.Getenv("PATH")); err != nil {
 				return err
 			}
-			command := exec.Command(args[1], args[2:]...)
+			command := exec.CommandContext(cmd.Context(), args[1], args[2:]...)
+			command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 			command.Env, command.Stdin, command.Stdout, command.Stderr = env, os.Stdin, os.Stdout, os.Stderr
 			if err := contain.Enter(s.Init, netNS, command); err != nil {
 				return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,9 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/projectcontour/gimbal/lab/component"
 	"github.com/projectcontour/gimbal/lab/environment"
-	"github.com/spf13/cobra"
 )
 
 func newUp() *cobra.Command {
@@ -87,7 +89,7 @@ func checkClusters(names []string) error {
 		}
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("a lab needs a cluster; name one with --clusters")
+		return errors.New("a lab needs a cluster; name one with --clusters")
 	}
 	return nil
 }
@@ -115,7 +117,7 @@ func needRoot() error {
 	for _, a := range os.Args[1:] {
 		args = append(args, quote(a))
 	}
-	return fmt.Errorf("nodes need root: containers, mounts, cgroups and network namespaces are root's to make; run\n\n  sudo env %s %s\n", strings.Join(env, " "), strings.Join(args, " "))
+	return fmt.Errorf("nodes need root: containers, mounts, cgroups and network namespaces are root's to make; run\n\n  sudo env %s %s", strings.Join(env, " "), strings.Join(args, " "))
 }
 
 // quote makes s one word of a shell.
