@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -178,6 +179,44 @@ func TestSecondPageFails(t *testing.T) {
 	if got := s.Keys(); len(got) != 2 || !slices.Equal(r.seen().relisted, []mirror.Key{key("b")}) {
 		t.Errorf("keys %v, relisted %v", got, r.seen().relisted)
 	}
+}
+
+// A watch that has lost its place leaves the inventory unconfirmed until it has been
+// listed again, however long that takes and though every probe succeeds.
+func TestListingUnderWay(t *testing.T) {
+	f := newFake(t)
+	f.put(newService("a"))
+	o := f.options(t)
+	o.StreamTimeout = limit
+	_, r := run(t, o)
+	r.waitFor(t, "complete")
+	release := make(chan struct{})
+	listing := make(chan struct{}, 1)
+	var probes atomic.Int32
+	f.inject(func(w http.ResponseWriter, r *http.Request) bool {
+		if isProbe(r) {
+			probes.Add(1)
+		} else if isStream(r) {
+			listing <- struct{}{}
+			return hang(release)(w, r)
+		}
+		return false
+	})
+	f.gone(t, "services")
+	<-listing
+	// A probe that was under way may still confirm what went before; none after it may.
+	for seen := probes.Load(); probes.Load() < seen+4; {
+		runtime.Gosched()
+	}
+	completed := r.seen().completed
+	for seen := probes.Load(); probes.Load() < seen+4; {
+		runtime.Gosched()
+	}
+	if r.seen().completed != completed {
+		t.Error("complete while the listing is under way")
+	}
+	close(release)
+	r.waitFor(t, "complete")
 }
 
 func TestHanging(t *testing.T) {
