@@ -26,15 +26,23 @@ type guard struct {
 	mu       sync.Mutex
 	holding  bool
 	held     map[mirror.Key]bool
-	admitted map[mirror.Key]bool
+	admitted map[mirror.Key]admission
 	deleted  []time.Time
 }
+
+// admission is why a deletion may happen; 0 if it may not.
+type admission int
+
+const (
+	byShare    admission = iota + 1 // it is within the guard's share, and counts towards it
+	byOperator                      // it was confirmed
+)
 
 // newGuard returns a guard; holding says whether a hold was in force when the upstream was last served.
 func newGuard(rule mirror.Guard, holding bool, now func() time.Time, orphans func() ([]mirror.Key, int)) *guard {
 	return &guard{
 		rule: rule, holding: holding, now: now, orphans: orphans,
-		held: map[mirror.Key]bool{}, admitted: map[mirror.Key]bool{},
+		held: map[mirror.Key]bool{}, admitted: map[mirror.Key]admission{},
 	}
 }
 
@@ -42,7 +50,7 @@ func newGuard(rule mirror.Guard, holding bool, now func() time.Time, orphans fun
 func (g *guard) Admit(key mirror.Key) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.admitted[key] {
+	if g.admitted[key] != 0 {
 		return true
 	}
 	if g.held[key] {
@@ -53,7 +61,7 @@ func (g *guard) Admit(key mirror.Key) bool {
 		pending = append(pending, key)
 	}
 	g.decide(pending, total)
-	return g.admitted[key]
+	return g.admitted[key] != 0
 }
 
 // Begin takes up a hold that was in force when the upstream was last served, if
@@ -81,17 +89,19 @@ func (g *guard) decide(pending []mirror.Key, total int) {
 		if g.holding {
 			g.held[k] = true
 		} else {
-			g.admitted[k] = true
+			g.admitted[k] = byShare
 		}
 	}
 }
 
-// Deleted records that the Service of a key was deleted.
+// Deleted records that the Service of an admitted key was deleted.
 func (g *guard) Deleted(key mirror.Key) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.admitted[key] == byShare {
+		g.deleted = append(g.deleted, g.now())
+	}
 	delete(g.admitted, key)
-	g.deleted = append(g.deleted, g.now())
 }
 
 // Withdraw says that a key needs no deletion: the upstream has its Service, or the
@@ -121,7 +131,7 @@ func (g *guard) Confirm(n int) (admitted []mirror.Key, due int) {
 	clear(g.held)
 	g.deleted = nil
 	for _, k := range pending {
-		g.admitted[k] = true
+		g.admitted[k] = byOperator
 	}
 	return pending, len(pending)
 }

@@ -1,0 +1,117 @@
+package discovery
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/projectcontour/gimbal/api/v1alpha1"
+)
+
+func upstreamNamed(name string, created int64) v1alpha1.UpstreamCluster {
+	uc := v1alpha1.UpstreamCluster{}
+	uc.Name, uc.Namespace = name, "gimbal-discovery"
+	uc.CreationTimestamp = metav1.Unix(created, 0)
+	uc.Spec.Kubernetes = &v1alpha1.KubernetesUpstream{KubeconfigSecret: v1alpha1.SecretKey{Name: name}}
+	return uc
+}
+
+func TestAmbiguousLaterOneIsRejected(t *testing.T) {
+	for name, tc := range map[string]struct {
+		uc       v1alpha1.UpstreamCluster
+		others   []v1alpha1.UpstreamCluster
+		rejected bool
+	}{
+		"alone":                 {uc: upstreamNamed("prod", 1)},
+		"itself in the list":    {uc: upstreamNamed("prod", 1), others: []v1alpha1.UpstreamCluster{upstreamNamed("prod", 1)}},
+		"unlike names":          {uc: upstreamNamed("prod", 2), others: []v1alpha1.UpstreamCluster{upstreamNamed("production", 1)}},
+		"longer, later":         {uc: upstreamNamed("prod-us", 2), others: []v1alpha1.UpstreamCluster{upstreamNamed("prod", 1)}, rejected: true},
+		"longer, earlier":       {uc: upstreamNamed("prod-us", 1), others: []v1alpha1.UpstreamCluster{upstreamNamed("prod", 2)}},
+		"shorter, later":        {uc: upstreamNamed("prod", 2), others: []v1alpha1.UpstreamCluster{upstreamNamed("prod-us", 1)}, rejected: true},
+		"in the same second":    {uc: upstreamNamed("prod-us", 1), others: []v1alpha1.UpstreamCluster{upstreamNamed("prod", 1)}, rejected: true},
+		"in that second, first": {uc: upstreamNamed("prod", 1), others: []v1alpha1.UpstreamCluster{upstreamNamed("prod-us", 1)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := ambiguous(&tc.uc, tc.others); (got != nil) != tc.rejected {
+				t.Errorf("rejection %v, want one: %v", got, tc.rejected)
+			}
+		})
+	}
+}
+
+const usableKubeconfig = `
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "https://10.0.0.1:6443"}}]
+users: [{name: u, user: {token: secret}}]
+`
+
+func TestAccept(t *testing.T) {
+	secret := func(key, value string) *corev1.Secret {
+		return &corev1.Secret{Data: map[string][]byte{key: []byte(value)}}
+	}
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.UpstreamClusterSpec)
+		secret *corev1.Secret
+		reason string
+	}{
+		"usable":           {secret: secret("kubeconfig", usableKubeconfig)},
+		"no secret":        {reason: "SecretNotFound"},
+		"no such key":      {secret: secret("config", usableKubeconfig), reason: "SecretNotFound"},
+		"not a kubeconfig": {secret: secret("kubeconfig", "hello"), reason: "InvalidKubeconfig"},
+		"no kind":          {secret: secret("kubeconfig", usableKubeconfig), reason: "InvalidSpec", change: func(s *v1alpha1.UpstreamClusterSpec) { s.Kubernetes = nil }},
+		"bad CIDR":         {secret: secret("kubeconfig", usableKubeconfig), reason: "InvalidCIDR", change: func(s *v1alpha1.UpstreamClusterSpec) { s.AllowedCIDRs = []string{"10.0.0.0"} }},
+		"bad selector": {secret: secret("kubeconfig", usableKubeconfig), reason: "InvalidSpec", change: func(s *v1alpha1.UpstreamClusterSpec) {
+			s.ServiceSelector = metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}}
+		}},
+		"bad staleAfter": {secret: secret("kubeconfig", usableKubeconfig), reason: "InvalidSpec", change: func(s *v1alpha1.UpstreamClusterSpec) { s.StaleAfter = "soon" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			uc := upstreamNamed("us-east", 1)
+			if tc.change != nil {
+				tc.change(&uc.Spec)
+			}
+			_, err := accept(&uc, tc.secret, Policy{}, nil, slog.New(slog.DiscardHandler))
+			var rejected *rejection
+			if errors.As(err, &rejected) {
+				if rejected.Reason != tc.reason {
+					t.Errorf("reason %s (%v), want %s", rejected.Reason, err, tc.reason)
+				}
+			} else if err != nil || tc.reason != "" {
+				t.Errorf("got %v, want reason %q", err, tc.reason)
+			}
+		})
+	}
+}
+
+func TestFingerprint(t *testing.T) {
+	uc := upstreamNamed("us-east", 1)
+	base := fingerprint(uc.Spec, []byte("a"))
+	paused := uc.Spec
+	paused.Paused, paused.DeletionPolicy = true, v1alpha1.DeletionPolicyRetain
+	if fingerprint(paused, []byte("a")) != base {
+		t.Error("pausing or the deletion policy asks for a new agent")
+	}
+	narrowed := uc.Spec
+	narrowed.AllowedCIDRs = []string{"10.0.0.0/8"}
+	if fingerprint(narrowed, []byte("a")) == base || fingerprint(uc.Spec, []byte("b")) == base {
+		t.Error("a changed spec or Secret doesn't ask for a new agent")
+	}
+}
+
+func TestStaleAfter(t *testing.T) {
+	for s, want := range map[string]time.Duration{"": 0, "never": 0, "90m": 90 * time.Minute} {
+		if got, err := staleAfter(s); err != nil || got != want {
+			t.Errorf("%q: %v, %v; want %v", s, got, err, want)
+		}
+	}
+	if _, err := staleAfter("30s"); err == nil {
+		t.Error("30s is shorter than an upstream may be out of contact by chance")
+	}
+}

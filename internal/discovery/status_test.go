@@ -1,0 +1,93 @@
+package discovery
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/mirror"
+	"github.com/projectcontour/gimbal/internal/upstream"
+)
+
+func TestReportAgent(t *testing.T) {
+	view := time.Unix(1_700_000_000, 0)
+	down := &upstream.Error{Reason: upstream.ReasonUnreachable, Err: errors.New("connection refused"), Hint: "start it"}
+	for name, tc := range map[string]struct {
+		snapshot                  snapshot
+		reachable, synced, reason string
+	}{
+		"connecting": {snapshot{}, "Unknown", "Unknown", "Connecting"},
+		"in sync":    {snapshot{Started: true, Complete: true, LastView: view}, "True", "True", "Synced"},
+		"refusals": {snapshot{Started: true, Complete: true, LastView: view, Refused: 1, Refusals: []mirror.Refusal{{}}},
+			"True", "True", "SyncedWithRefusals"},
+		"down":       {snapshot{Started: true, LastView: view, Failure: down}, "False", "Unknown", "Unreachable"},
+		"never seen": {snapshot{Failure: down}, "False", "Unknown", "Unreachable"},
+		"held":       {snapshot{Started: true, Complete: true, Held: 12, Services: 20}, "True", "False", "DeletionsHeld"},
+		"expired":    {snapshot{Started: true, Expired: true, Failure: down}, "False", "False", "Unreachable"},
+		"write error": {snapshot{Started: true, Complete: true, WriteErr: errors.New("no quota")},
+			"True", "False", "WriteFailed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			uc := &v1alpha1.UpstreamCluster{}
+			uc.Name, uc.Namespace, uc.Generation = "us-east", "gimbal-discovery", 3
+			reportAgent(uc, tc.snapshot)
+			for kind, want := range map[string]string{
+				v1alpha1.ConditionAccepted: "True", v1alpha1.ConditionReachable: tc.reachable, v1alpha1.ConditionSynced: tc.synced,
+			} {
+				c := meta.FindStatusCondition(uc.Status.Conditions, kind)
+				if string(c.Status) != want || c.ObservedGeneration != 3 {
+					t.Errorf("%s is %s of generation %d, want %s", kind, c.Status, c.ObservedGeneration, want)
+				}
+			}
+			if uc.Status.Reason != tc.reason {
+				t.Errorf("reason %s, want %s", uc.Status.Reason, tc.reason)
+			}
+		})
+	}
+}
+
+func TestHeldMessageNamesTheWayOut(t *testing.T) {
+	uc := &v1alpha1.UpstreamCluster{}
+	uc.Name, uc.Namespace = "us-east", "gimbal-discovery"
+	reportAgent(uc, snapshot{Started: true, Complete: true, Held: 12, Services: 20})
+	want := "kubectl annotate uc -n gimbal-discovery us-east gimbal.projectcontour.io/confirm-deletions=12"
+	if m := meta.FindStatusCondition(uc.Status.Conditions, v1alpha1.ConditionSynced).Message; !strings.Contains(m, want) {
+		t.Errorf("%q doesn't say %q", m, want)
+	}
+}
+
+func TestLastCompleteSync(t *testing.T) {
+	at := func(d time.Duration) time.Time { return time.Unix(1_700_000_000, 0).Add(d) }
+	for name, tc := range map[string]struct {
+		old      *metav1.Time
+		snapshot snapshot
+		want     time.Time
+	}{
+		"first":                 {snapshot: snapshot{Complete: true, LastView: at(0)}, want: at(0)},
+		"not for a few minutes": {old: &metav1.Time{Time: at(0)}, snapshot: snapshot{Complete: true, LastView: at(4 * time.Minute)}, want: at(0)},
+		"after five":            {old: &metav1.Time{Time: at(0)}, snapshot: snapshot{Complete: true, LastView: at(5 * time.Minute)}, want: at(5 * time.Minute)},
+		"exact when lost":       {old: &metav1.Time{Time: at(0)}, snapshot: snapshot{LastView: at(2 * time.Minute)}, want: at(2 * time.Minute)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			uc := &v1alpha1.UpstreamCluster{}
+			uc.Status.LastCompleteSync = tc.old
+			reportAgent(uc, tc.snapshot)
+			if got := uc.Status.LastCompleteSync; !got.Time.Equal(tc.want) {
+				t.Errorf("%v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestRejectionKeepsCounts(t *testing.T) {
+	status := v1alpha1.UpstreamClusterStatus{Services: 214, Endpoints: 3120}
+	reportRejected(&status, 1, &rejection{reasonSecretNotFound, "Secret us-east doesn't exist"})
+	if status.Services != 214 || status.Reason != reasonSecretNotFound {
+		t.Errorf("%d Services, reason %s", status.Services, status.Reason)
+	}
+}
