@@ -35,7 +35,7 @@ format: $(TOOLS) ## Format the code as lint wants it
 	@for m in $(MODULES); do (cd $$m && $(TOOLS)/golangci-lint fmt) || exit; done
 
 lint: $(TOOLS) manifests ## Check the code's style and that the manifests build
-	@for m in $(MODULES); do echo "lint $$m" && (cd $$m && $(TOOLS)/golangci-lint run) || exit; done
+	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && $(TOOLS)/golangci-lint run) || failed=1; done; exit $$failed
 
 manifests: $(TOOLS) ## Render the manifests of deploy to bin/manifests, with Contour's from its Go module
 	rm -rf bin/manifests && mkdir -p bin && cp -r deploy bin/manifests
