@@ -54,11 +54,13 @@ func (c *ControlPlane) listenURL() (string, error) {
 // at the URL that it had before, and returns once it is ready.
 func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.spawn(component.APIServer, c.apiServerFlags()...); err != nil {
+	err := c.spawn(component.APIServer, c.apiServerFlags()...)
+	p := c.running[component.APIServer]
+	c.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	return process.Await(ctx, c.running[component.APIServer], c.ready)
+	return process.Await(ctx, p, c.ready)
 }
 
 func (c *ControlPlane) apiServerFlags() []string {

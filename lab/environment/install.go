@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -191,22 +190,18 @@ func explain(c *cluster.Cluster, namespace string) string {
 
 // printGuide tells the user what there is and what to try.
 func (in *inside) printGuide() {
-	lab, err := exec.LookPath("lab")
-	if err != nil {
-		lab = "lab"
-	}
 	in.say("\nexport KUBECONFIG=%s", in.state.Kubeconfig())
 	in.say("export PATH=%s:$PATH", in.state.Bin())
 	for _, plan := range in.state.Plan.Clusters {
 		in.say("context %-10s API server %s, pods %s", plan.Name, in.clusters[plan.Name].URL(), plan.Pods)
 	}
 	if !in.state.Bare && len(in.upstreams()) > 0 {
-		in.printTry(lab)
+		in.printTry()
 	}
 	in.say("\nCtrl-C ends the lab and leaves nothing behind.")
 }
 
-func (in *inside) printTry(lab string) {
+func (in *inside) printTry() {
 	first := in.upstreamNames()[0]
 	in.say(`
 The tier is at http://%[1]s:8080. To try:
@@ -216,6 +211,6 @@ The tier is at http://%[1]s:8080. To try:
   kubectl --context %[2]s -n team-a get services,endpointslices
   kubectl --context %[3]s -n team-a scale deployment web --replicas 5
   kubectl --context %[3]s -n team-a delete pod -l app=web --wait=false
-  %[4]s stop %[3]s apiserver     (and: %[4]s start %[3]s apiserver)`,
-		in.state.Plan.Clusters[0].Node, in.central().Name(), first, lab)
+  lab stop %[3]s apiserver     (and: lab start %[3]s apiserver)`,
+		in.state.Plan.Clusters[0].Node, in.central().Name(), first)
 }

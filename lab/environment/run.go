@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/projectcontour/gimbal/lab/checkout"
 	"github.com/projectcontour/gimbal/lab/component"
@@ -54,6 +55,9 @@ func Run(ctx context.Context, opts Options, inside func(dir string) []string) (c
 	}
 	self, err := os.Executable()
 	if err != nil {
+		return 0, err
+	}
+	if err := os.Symlink(self, filepath.Join(s.Bin(), "lab")); err != nil {
 		return 0, err
 	}
 	return box.Run(ctx, append([]string{self}, inside(s.Dir)...), func(pid int) error {

@@ -34,6 +34,8 @@ type State struct {
 	Command []string
 	// BaseImages are the archives for every cluster, CentralImages those for the central one.
 	BaseImages, CentralImages []string
+	// Inside tells that the caller runs in the lab, where process ids are others.
+	Inside bool `json:"-"`
 	// ContourManifests is the path of Contour's own manifests.
 	ContourManifests string
 }
@@ -43,8 +45,20 @@ func New(root string) *State {
 	return &State{Checkout: root, Dir: filepath.Join("/var/tmp", "gimbal-lab-"+checkout.ID(root)), Process: os.Getpid()}
 }
 
-// Load reads the state of the running lab of the checkout that holds the working directory.
+// dirVariable names a lab's directory in the environment of commands that run in the lab.
+const dirVariable = "GIMBAL_LAB_DIR"
+
+// Load reads the state of the lab that the caller runs in, or else of the
+// running lab of the checkout that holds the working directory.
 func Load() (*State, error) {
+	if dir := os.Getenv(dirVariable); dir != "" {
+		s, err := Read(dir)
+		if err != nil {
+			return nil, err
+		}
+		s.Inside = true
+		return s, nil
+	}
 	root, err := checkout.Root()
 	if err != nil {
 		return nil, err
@@ -143,7 +157,7 @@ func (s *State) Environ() []string {
 		"KUBECONFIG=" + s.Kubeconfig(),
 		"GIMBAL_LAB_KUBECONFIG=" + s.Kubeconfig(),
 		"GIMBAL_LAB_ADDRESS=" + s.Plan.Clusters[0].Node.String(),
-		"GIMBAL_LAB_DIR=" + s.Dir,
+		dirVariable + "=" + s.Dir,
 		"PATH=" + s.Bin() + ":" + os.Getenv("PATH"),
 	}
 }

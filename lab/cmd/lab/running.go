@@ -32,6 +32,9 @@ func newDown() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if s.Inside {
+				return errors.New("this command runs in the lab; the lab ends when it does")
+			}
 			if err := syscall.Kill(s.Process, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return fmt.Errorf("end the lab, process %d: %w", s.Process, err)
 			}
@@ -151,31 +154,43 @@ cluster's kubeconfig. The cluster "lab" stands for the network between the clust
 			if err := needRoot(); err != nil {
 				return err
 			}
-			env, netNS := append(os.Environ(), s.Environ()...), ""
-			if args[0] != "lab" {
-				if _, err := s.Cluster(args[0]); err != nil {
-					return err
-				}
-				netNS = "/run/netns/" + args[0]
-				env = append(env, "KUBECONFIG="+filepath.Join(s.ClusterDir(args[0]), "kubeconfig"))
-			}
-			if err := os.Setenv("PATH", s.Bin()+":"+os.Getenv("PATH")); err != nil {
-				return err
-			}
-			command := exec.CommandContext(cmd.Context(), args[1], args[2:]...)
-			command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
-			command.Env, command.Stdin, command.Stdout, command.Stderr = env, os.Stdin, os.Stdout, os.Stderr
-			if err := contain.Enter(s.Init, netNS, command); err != nil {
-				return err
-			}
-			err = command.Wait()
-			var exit *exec.ExitError
-			if errors.As(err, &exit) && exit.Exited() {
-				return exitCode(exit.ExitCode())
-			}
-			return err
+			return execIn(cmd.Context(), s, args[0], args[1:])
 		},
 	}
+}
+
+// execIn runs a command in the network of the cluster called name.
+func execIn(ctx context.Context, s *state.State, name string, args []string) error {
+	env, netNS := append(os.Environ(), s.Environ()...), ""
+	if name != "lab" {
+		if _, err := s.Cluster(name); err != nil {
+			return err
+		}
+		netNS = "/run/netns/" + name
+		env = append(env, "KUBECONFIG="+filepath.Join(s.ClusterDir(name), "kubeconfig"))
+	}
+	// The components' kubectl comes first, for finding the command too.
+	if err := os.Setenv("PATH", s.Bin()+":"+os.Getenv("PATH")); err != nil {
+		return err
+	}
+	command := exec.CommandContext(ctx, args[0], args[1:]...)
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
+	command.Env, command.Stdin, command.Stdout, command.Stderr = env, os.Stdin, os.Stdout, os.Stderr
+	var err error
+	if s.Inside {
+		err = process.In(netNS, command.Start)
+	} else {
+		err = contain.Enter(s.Init, netNS, command)
+	}
+	if err != nil {
+		return err
+	}
+	err = command.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return exitCode(exit.ExitCode())
+	}
+	return err
 }
 
 func newComponents() *cobra.Command {

@@ -31,6 +31,8 @@ its environment:
   GIMBAL_LAB_ADDRESS                 the address of the tier; Envoy has ports 8080 and 8443
   GIMBAL_LAB_DIR                     the lab's directory, with each cluster's logs
 
+The commands lab exec, lab stop, lab start and so on are there too.
+
 The lab's network leads nowhere else: what COMMAND needs of the Go module proxy or
 of other places has to be there already.`,
 		Example: `  lab up
