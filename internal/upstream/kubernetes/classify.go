@@ -27,7 +27,11 @@ func classify(verb string, k kind, err error) *upstream.Error {
 	message := describe(err)
 	switch reason {
 	case upstream.ReasonForbidden:
-		hint = fmt.Sprintf("grant get, list and watch on %s: kubectl apply -k deploy/upstream", k)
+		grant := "deploy/upstream"
+		if k == nodes {
+			grant += "/nodeport"
+		}
+		hint = fmt.Sprintf("grant get, list and watch on %s: kubectl apply -k %s", k, grant)
 		fallthrough
 	case upstream.ReasonServerError, upstream.ReasonTooLarge:
 		message = fmt.Sprintf("%s %s: %s", verb, k, message)
