@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -413,7 +414,7 @@ func run(t *testing.T, o Options) (*Source, *recorder) {
 		cancel()
 		select {
 		case err := <-done:
-			if err != context.Canceled {
+			if !errors.Is(err, context.Canceled) {
 				t.Errorf("Run returned %v", err)
 			}
 		case <-time.After(2 * time.Second):
