@@ -1,0 +1,90 @@
+package script
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// startCluster starts an upstream cluster of the story's own, to be stopped or broken.
+func startCluster(s *story, args []string) (string, error) {
+	if len(args) != 1 {
+		return "", usage("cluster NAME")
+	}
+	if s.StartUpstream == nil {
+		return "", errors.New("further clusters can't be started here")
+	}
+	c, stop, err := s.StartUpstream(args[0], filepath.Join(s.dir, ".cluster-"+args[0]))
+	if err != nil {
+		return "", err
+	}
+	s.atEnd(func(testscript.T) { _ = stop() })
+	return "", s.enter(c)
+}
+
+// api stops, starts, pauses or resumes a cluster's API server.
+func api(s *story, args []string) (string, error) {
+	if len(args) != 2 {
+		return "", usage("api CLUSTER stop|start|pause|resume")
+	}
+	c, err := s.cluster(args[0])
+	if err != nil {
+		return "", err
+	}
+	if c.API == nil {
+		return "", fmt.Errorf("other stories use %s too; start a cluster of your own", c.Name)
+	}
+	switch args[1] {
+	case "stop":
+		return "", c.API.StopAPIServer()
+	case "start":
+		ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
+		defer cancel()
+		return "", c.API.StartAPIServer(ctx)
+	case "pause":
+		return "", c.API.PauseAPIServer()
+	case "resume":
+		return "", c.API.ResumeAPIServer()
+	}
+	return "", usage("api CLUSTER stop|start|pause|resume")
+}
+
+// flood changes an EndpointSlice so many times a second until the story ends.
+func flood(s *story, args []string) (string, error) {
+	if len(args) != 3 {
+		return "", usage("flood CLUSTER SLICE CHANGES-A-SECOND")
+	}
+	c, err := s.cluster(args[0])
+	if err != nil {
+		return "", err
+	}
+	rate, err := strconv.Atoi(args[2])
+	if err != nil || rate < 1 {
+		return "", fmt.Errorf("%q isn't a rate", args[2])
+	}
+	path := "/apis/discovery.k8s.io/v1/namespaces/" + s.team + "/endpointslices/" + args[1]
+	done := make(chan struct{})
+	ctx, cancel := context.WithCancel(s.ctx)
+	s.atEnd(func(testscript.T) { cancel(); <-done })
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(time.Second / time.Duration(rate))
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			change := map[string]any{"endpoints": []any{map[string]any{"addresses": []string{fmt.Sprintf("10.9.%d.%d", i/250%250, 1+i%250)}}}}
+			_ = c.Do(ctx, http.MethodPatch, path, change, nil)
+		}
+	}()
+	return "", nil
+}

@@ -1,0 +1,189 @@
+// Package script has the commands of the stories: scripts that work on real
+// clusters with kubectl, gimbal and what it takes to break things.
+package script
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// World is what all stories of a package share.
+type World struct {
+	// Root is the checkout.
+	Root string
+	// Gimbal and Kubectl are the programs.
+	Gimbal, Kubectl string
+	// Central is the central cluster.
+	Central *Cluster
+	// Upstreams are the upstream clusters, by name.
+	Upstreams []*Cluster
+	// StartUpstream starts a further upstream cluster for one story, and returns what
+	// ends it; nil where that can't be done.
+	StartUpstream func(name, dir string) (*Cluster, func() error, error)
+
+	mu    sync.Mutex
+	names map[string]string // of upstreams, and the story that uses each
+}
+
+// claim gives an upstream's name to a story: agents know their central objects by it.
+func (w *World) claim(upstream, story string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.names == nil {
+		w.names = map[string]string{}
+	}
+	if by, taken := w.names[upstream]; taken && by != story {
+		return fmt.Errorf("upstream %s is story %s's; take another name", upstream, by)
+	}
+	w.names[upstream] = story
+	return nil
+}
+
+// story is one running script.
+type story struct {
+	*World
+	name string
+	// namespace is that of the story's UpstreamClusters, team the one in which its
+	// Services lie.
+	namespace, team string
+	dir             string
+	environ         []string
+	ctx             context.Context
+	kubeconfig      *kubeconfig
+
+	mu       sync.Mutex
+	clusters map[string]*Cluster
+	proxies  map[string]*proxy
+	agents   map[string]*agent
+	marked   int64
+	endings  []func(testscript.T)
+}
+
+// key is that of the story among a script's values.
+type key struct{}
+
+// Run runs the stories of a directory.
+func Run(t *testing.T, w *World, dir string) {
+	testscript.Run(t, testscript.Params{Dir: dir, Setup: w.setUp, Cmds: commands(), RequireUniqueNames: true})
+}
+
+func (w *World) setUp(env *testscript.Env) error {
+	name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &story{
+		World: w, name: name, namespace: name + "-gimbal", team: name, dir: env.WorkDir, ctx: ctx,
+		clusters: map[string]*Cluster{w.Central.Name: w.Central},
+		proxies:  map[string]*proxy{}, agents: map[string]*agent{},
+	}
+	env.Defer(cancel)
+	env.Values[key{}] = s
+	env.Defer(func() { s.end(env.T()) })
+	bin := filepath.Join(s.dir, ".bin")
+	vars := []string{
+		"PATH=" + bin + string(os.PathListSeparator) + os.Getenv("PATH"),
+		"HOME=" + filepath.Join(s.dir, ".home"),
+		"KUBECONFIG=" + s.file("kubeconfig"),
+		// Discovery of the API is asked for once, not by every kubectl of every story.
+		"KUBECACHEDIR=" + filepath.Join(filepath.Dir(w.Gimbal), "kubectl-cache"),
+		"NAMESPACE=" + s.namespace,
+		"TEAM=" + s.team,
+	}
+	for _, v := range vars {
+		k, value, _ := strings.Cut(v, "=")
+		env.Setenv(k, value)
+	}
+	s.environ = append(os.Environ(), vars...)
+	return errors.Join(
+		os.MkdirAll(bin, 0o755),
+		os.Symlink(w.Gimbal, filepath.Join(bin, "gimbal")),
+		os.Symlink(w.Gimbal, filepath.Join(bin, "kubectl-gimbal")),
+		os.Symlink(w.Kubectl, filepath.Join(bin, "kubectl")),
+		s.furnish(),
+	)
+}
+
+// atEnd has f called when the story has ended, the last one first.
+func (s *story) atEnd(f func(testscript.T)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endings = append(s.endings, f)
+}
+
+// end ends what the story started: the agents first, so that they see nothing of the rest.
+func (s *story) end(t testscript.T) {
+	s.mu.Lock()
+	endings := s.endings
+	s.mu.Unlock()
+	for _, f := range endings {
+		defer f(t)
+	}
+	s.endAgents(t)
+}
+
+// furnish makes the story's kubectl contexts and namespaces, and gives its agents their rights.
+func (s *story) furnish() error {
+	s.kubeconfig = s.Central.kubeconfig("discovery", s.namespace)
+	if err := s.enter(s.Central); err != nil {
+		return err
+	}
+	for _, u := range s.Upstreams {
+		if err := s.enter(u); err != nil {
+			return err
+		}
+	}
+	return s.grant()
+}
+
+// enter adds a cluster to the story: a kubectl context and the team's namespace.
+func (s *story) enter(c *Cluster) error {
+	s.mu.Lock()
+	s.clusters[c.Name] = c
+	s.kubeconfig.add(c.kubeconfig(c.Name, s.team))
+	err := s.kubeconfig.write(s.file("kubeconfig"))
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return c.createNamespace(s.ctx, s.team)
+}
+
+// file returns the path of a file that the harness keeps in the story's directory.
+func (s *story) file(name string) string { return filepath.Join(s.dir, "."+name) }
+
+func (s *story) cluster(name string) (*Cluster, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.clusters[name]; c != nil {
+		return c, nil
+	}
+	return nil, fmt.Errorf("there is no cluster %q", name)
+}
+
+// path returns the path of a file of the script.
+func (s *story) path(file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(s.dir, file)
+}
+
+// read returns a file of the script with its variables expanded.
+func (s *story) read(file string) (string, error) {
+	b, err := os.ReadFile(s.path(file))
+	if err != nil {
+		return "", err
+	}
+	return s.expand(string(b)), nil
+}
+
+func (s *story) expand(text string) string {
+	return strings.NewReplacer("$NAMESPACE", s.namespace, "$TEAM", s.team).Replace(text)
+}
