@@ -8,9 +8,8 @@ const (
 	// Finalizer keeps an UpstreamCluster until its central objects are removed or released.
 	Finalizer = Group + "/central-objects"
 
-	// ConfirmDeletionsAnnotation, set on an UpstreamCluster to the number of held
-	// deletions that its status shows, lets that many deletions happen once. It is
-	// removed when it has been used.
+	// ConfirmDeletionsAnnotation lets held deletions happen once: set it on an
+	// UpstreamCluster to the number that its status shows. It is removed when it has been read.
 	ConfirmDeletionsAnnotation = Group + "/confirm-deletions"
 )
 

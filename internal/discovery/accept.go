@@ -21,10 +21,11 @@ import (
 
 // Reasons of the condition Accepted besides those of kubernetes.ConfigError.
 const (
-	reasonAccepted       = "Accepted"
-	reasonAmbiguousName  = "AmbiguousName"
-	reasonInvalidSpec    = "InvalidSpec"
-	reasonSecretNotFound = "SecretNotFound"
+	reasonAccepted       = "Accepted"       // the spec and its Secret can be used
+	reasonAmbiguousName  = "AmbiguousName"  // an earlier upstream's name can't be told from it in Service names
+	reasonInvalidSpec    = "InvalidSpec"    // a field can't be used
+	reasonInvalidCIDR    = "InvalidCIDR"    // an entry of allowedCIDRs can't be used
+	reasonSecretNotFound = "SecretNotFound" // the Secret, or its key, doesn't exist
 )
 
 // rejection is why an UpstreamCluster can't be served, with the way out.
@@ -99,7 +100,7 @@ func accept(uc *v1alpha1.UpstreamCluster, secret *corev1.Secret, p Policy, centr
 	}
 	addresses, err := mirror.NewAddressPolicy(spec.AllowedCIDRs, central)
 	if err != nil {
-		return nil, &rejection{"InvalidCIDR", fmt.Sprintf("spec.allowedCIDRs: %v", err)}
+		return nil, &rejection{reasonInvalidCIDR, fmt.Sprintf("spec.allowedCIDRs: %v", err)}
 	}
 	selector, err := metav1.LabelSelectorAsSelector(&spec.ServiceSelector)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,6 +69,8 @@ type agent struct {
 	seen     map[mirror.Key]time.Time // live changes that are not yet written
 	waiting  map[mirror.Key]bool      // keys without a central namespace
 	started  bool                     // source and central view were complete; the workers run
+	first    map[mirror.Key]bool      // keys of the first pass that are still to come
+	settled  bool                     // the first pass is over
 	complete bool                     // the source is complete now
 	lastView time.Time
 	failure  *upstream.Error // why the source isn't complete
@@ -117,14 +120,35 @@ func (a *agent) Run(ctx context.Context) {
 		return
 	}
 	a.guard.Begin()
-	a.Resync()
+	a.begin(slices.Concat(a.Source.Keys(), a.central.Keys()))
 	for range a.Workers {
 		wg.Go(func() { a.work(ctx) })
 	}
+}
+
+// begin queues the keys of the first pass.
+func (a *agent) begin(keys []mirror.Key) {
 	a.mu.Lock()
-	a.started = true
+	a.first = make(map[mirror.Key]bool, len(keys))
+	for _, k := range keys {
+		a.first[k] = true
+	}
+	a.started, a.settled = true, len(keys) == 0
 	a.mu.Unlock()
+	a.Relisted(keys...)
 	a.Dirty()
+}
+
+// passed records that a key has been looked at.
+func (a *agent) passed(key mirror.Key) {
+	a.mu.Lock()
+	delete(a.first, key)
+	news := !a.settled && len(a.first) == 0
+	a.settled = a.settled || news
+	a.mu.Unlock()
+	if news {
+		a.Dirty()
+	}
 }
 
 // waitForSource waits for the source's first complete view. An upstream that was out of contact
@@ -295,6 +319,7 @@ func (a *agent) work(ctx context.Context) {
 		a.mu.Unlock()
 		err := a.reconcile(ctx, key)
 		a.settle(key, priority, err)
+		a.passed(key)
 		if err == nil && live {
 			a.Metrics.propagation.WithLabelValues(a.Name).Observe(a.Clock.Since(seen).Seconds())
 		}

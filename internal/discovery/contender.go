@@ -25,7 +25,7 @@ type leaseTimes struct{ Duration, Renew, Retry time.Duration }
 // serves it, and holds that upstream's agent while it leads.
 type contender struct {
 	name   string
-	lock   resourcelock.Interface
+	lock   *modestLock
 	times  leaseTimes
 	logger *slog.Logger
 	// ledChanged is called when the Lease was won or lost.
@@ -41,7 +41,7 @@ type contender struct {
 // leaseName is the name of an upstream's Lease.
 func leaseName(upstream string) string { return "gimbal-upstream-" + upstream }
 
-func newContender(name, namespace, identity string, client coordinationv1.LeasesGetter, times leaseTimes, leads func() int, logger *slog.Logger, ledChanged func(bool)) *contender {
+func newContender(name, namespace, identity string, client coordinationv1.LeasesGetter, times leaseTimes, spread *spread, logger *slog.Logger, ledChanged func(bool)) *contender {
 	lock := &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: namespace, Name: leaseName(name)},
 		Client:     client,
@@ -49,7 +49,7 @@ func newContender(name, namespace, identity string, client coordinationv1.Leases
 	}
 	return &contender{
 		name: name, times: times, logger: logger, ledChanged: ledChanged,
-		lock: &modestLock{Interface: lock, leads: leads},
+		lock: &modestLock{Interface: lock, spread: spread},
 	}
 }
 
@@ -73,6 +73,7 @@ func (c *contender) Run(ctx context.Context) {
 			return
 		}
 		elector.Run(elected)
+		c.lock.release()
 	}
 }
 
@@ -135,38 +136,6 @@ func (c *contender) StopAgent() {
 	c.mu.Unlock()
 	if stop != nil {
 		stop()
-	}
-}
-
-// modestLock makes a replica that already serves upstreams slower to take a free
-// Lease than one that serves none, so that upstreams spread over the replicas.
-type modestLock struct {
-	resourcelock.Interface
-	leads func() int
-	holds bool
-}
-
-// modesty is by how much each upstream that is already served delays the next.
-const modesty = 300 * time.Millisecond
-
-func (l *modestLock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
-	l.wait(ctx)
-	return l.Interface.Create(ctx, r)
-}
-
-func (l *modestLock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
-	if taking := r.HolderIdentity == l.Identity() && !l.holds; taking {
-		l.wait(ctx)
-	}
-	err := l.Interface.Update(ctx, r)
-	l.holds = err == nil && r.HolderIdentity == l.Identity()
-	return err
-}
-
-func (l *modestLock) wait(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(min(time.Duration(l.leads())*modesty, 3*time.Second)):
 	}
 }
 

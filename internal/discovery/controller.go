@@ -7,12 +7,10 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -53,6 +51,7 @@ type controller struct {
 	clock    clock.WithTicker
 
 	namespaces *namespaces
+	spread     *spread
 	queue      workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 	mu         sync.Mutex
@@ -101,7 +100,7 @@ func (c *controller) compete(name string) *running {
 		return r
 	}
 	ctx, cancel := context.WithCancel(c.root)
-	r := &running{cancel: cancel, contender: newContender(name, c.options.Namespace, c.options.Identity, c.direct.CoordinationV1(), c.options.lease(), c.leads, c.logger,
+	r := &running{cancel: cancel, contender: newContender(name, c.options.Namespace, c.options.Identity, c.direct.CoordinationV1(), c.options.lease(), c.spread, c.logger,
 		func(won bool) {
 			c.metrics.leading.Set(float64(c.leads()))
 			if !won {
@@ -271,82 +270,6 @@ func credentials(uc *v1alpha1.UpstreamCluster) string {
 		return ""
 	}
 	return uc.Spec.Kubernetes.KubeconfigSecret.Name
-}
-
-// refusedEvents returns a function that tells a team, by an event on the central
-// Service's name, what of its upstream Service isn't mirrored. Refusals that the status already lists are not news.
-func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]mirror.Refusal) {
-	var mu sync.Mutex
-	known := map[v1alpha1.Refusal]bool{}
-	for _, r := range uc.Status.Refusals {
-		known[r] = true
-	}
-	return func(refusals []mirror.Refusal) {
-		for _, r := range refusals {
-			line := v1alpha1.Refusal{Namespace: r.Namespace, Service: r.Name, Reason: string(r.Reason), Message: r.Message}
-			mu.Lock()
-			old := known[line]
-			delete(known, line)
-			mu.Unlock()
-			if old {
-				continue
-			}
-			on := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: r.Namespace, Name: mirror.ServiceName(uc.Name, r.Key)}
-			c.recorder.Eventf(on, nil, corev1.EventTypeWarning, string(r.Reason), "Mirror", "upstream %s: %s", uc.Name, clip(r.Message))
-		}
-	}
-}
-
-// confirm carries out an operator's confirmation of held deletions and takes its annotation away.
-func (c *controller) confirm(ctx context.Context, a *agent, uc *v1alpha1.UpstreamCluster) error {
-	value, ok := uc.Annotations[v1alpha1.ConfirmDeletionsAnnotation]
-	if !ok {
-		return nil
-	}
-	before := uc.DeepCopy()
-	delete(uc.Annotations, v1alpha1.ConfirmDeletionsAnnotation)
-	if err := c.client.Patch(ctx, uc, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
-		return err
-	}
-	n, err := strconv.Atoi(value)
-	if err != nil {
-		c.recorder.Eventf(uc, nil, corev1.EventTypeWarning, "ConfirmationInvalid", "Confirm",
-			"%s must be the number of held deletions, not %.40q", v1alpha1.ConfirmDeletionsAnnotation, value)
-		return nil
-	}
-	confirmed, due := a.Confirm(n)
-	if confirmed {
-		c.recorder.Eventf(uc, nil, corev1.EventTypeNormal, "DeletionsConfirmed", "Confirm", "%d held deletions go ahead", due)
-	} else {
-		c.recorder.Eventf(uc, nil, corev1.EventTypeWarning, "ConfirmationUnused", "Confirm",
-			"%d deletions were confirmed and %d are held: nothing was deleted", n, a.guard.Held())
-	}
-	return nil
-}
-
-// writeStatus writes what differs. Counts and messages alone are written only every
-// statusPause.
-func (c *controller) writeStatus(ctx context.Context, r *running, uc, before *v1alpha1.UpstreamCluster) (reconcile.Result, error) {
-	again := reconcile.Result{RequeueAfter: statusHeartbeat}
-	if equality.Semantic.DeepEqual(before.Status, uc.Status) {
-		return again, nil
-	}
-	if since := c.clock.Since(r.statusWrite); sameConditions(before.Status, uc.Status) && since < statusPause {
-		return reconcile.Result{RequeueAfter: statusPause - since}, nil
-	}
-	before.ResourceVersion, before.Finalizers, before.Annotations = uc.ResourceVersion, uc.Finalizers, uc.Annotations
-	if err := c.client.Status().Patch(ctx, uc, client.MergeFrom(before)); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
-	}
-	r.statusWrite = c.clock.Now()
-	return again, nil
-}
-
-func sameConditions(a, b v1alpha1.UpstreamClusterStatus) bool {
-	return a.HeldDeletions == b.HeldDeletions && a.Refused == b.Refused &&
-		slices.EqualFunc(a.Conditions, b.Conditions, func(x, y metav1.Condition) bool {
-			return x.Type == y.Type && x.Status == y.Status && x.Reason == y.Reason && x.ObservedGeneration == y.ObservedGeneration
-		})
 }
 
 // finalize ends the upstream's agent, removes its central objects unless they are to stay, and lets the UpstreamCluster go.

@@ -94,6 +94,7 @@ func Run(ctx context.Context, o Options) error {
 		client: mgr.GetClient(), direct: direct, recorder: mgr.GetEventRecorder("gimbal-discovery"),
 		options: o, metrics: metrics, logger: o.Logger, clock: o.Clock,
 		namespaces: &namespaces{names: map[string]bool{}},
+		spread:     newSpread(),
 		contenders: map[string]*running{},
 	}
 	if err := c.setUp(ctx, mgr); err != nil {

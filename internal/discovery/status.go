@@ -21,16 +21,35 @@ const (
 	statusPause = 10 * time.Second
 )
 
+// Reasons of the conditions Reachable and Synced besides upstream.Reason.
+const (
+	reasonComplete           = "Complete"           // the view of the upstream is complete and kept up to date
+	reasonConnecting         = "Connecting"         // the upstream is being listed
+	reasonNotAccepted        = "NotAccepted"        // the upstream isn't served; see the condition Accepted
+	reasonPaused             = "Paused"             // spec.paused is set
+	reasonPending            = "Pending"            // waiting for a complete view
+	reasonSyncing            = "Syncing"            // every Service is being looked at for the first time
+	reasonStalled            = "Stalled"            // the upstream can't be read; central objects are as it was last seen
+	reasonStale              = "Stale"              // out of contact for longer than spec.staleAfter: endpoints are not ready
+	reasonDeletionsHeld      = "DeletionsHeld"      // more Services are gone than the deletion guard allows
+	reasonWriteFailed        = "WriteFailed"        // writing to the central cluster fails and is tried again
+	reasonSyncedWithRefusals = "SyncedWithRefusals" // in sync, but for what status.refusals lists
+	reasonSynced             = "Synced"             // central objects are as the upstream has them
+)
+
 // snapshot is an agent's state at one moment.
 type snapshot struct {
-	Started, Complete, Expired bool
-	LastView                   time.Time
-	Failure                    *upstream.Error
-	WriteErr                   error
-	Services, Endpoints        int
-	Waiting, Held, Queued      int
-	Refused                    int
-	Refusals                   []mirror.Refusal
+	// Settled says that every key has been looked at since the agent started: refusals
+	// and the like are known again.
+	Started, Settled, Complete, Expired bool
+
+	LastView              time.Time
+	Failure               *upstream.Error
+	WriteErr              error
+	Services, Endpoints   int
+	Waiting, Held, Queued int
+	Refused               int
+	Refusals              []mirror.Refusal
 }
 
 // Snapshot returns the agent's state and sets the gauges that count objects.
@@ -40,7 +59,7 @@ func (a *agent) Snapshot() snapshot {
 	held := a.guard.Held()
 	a.mu.Lock()
 	s := snapshot{
-		Started: a.started, Complete: a.complete, Expired: a.expired, LastView: a.lastView,
+		Started: a.started, Settled: a.settled, Complete: a.complete, Expired: a.expired, LastView: a.lastView,
 		Failure: a.failure, WriteErr: a.writeErr, Waiting: len(a.waiting),
 		Services: services, Endpoints: endpoints, Held: held, Queued: a.queue.Len(),
 		Refused: refused, Refusals: first,
@@ -60,10 +79,14 @@ func (a *agent) Snapshot() snapshot {
 // reportAgent brings the status to what the agent's snapshot says.
 func reportAgent(uc *v1alpha1.UpstreamCluster, s snapshot) {
 	status, generation := &uc.Status, uc.Generation
+	if stands(status, generation, s) {
+		return
+	}
 	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, reasonAccepted, "the spec and its Secret can be used")
+	wasReachable := meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReachable)
 	reportReachable(status, generation, s)
 	reportSynced(uc, s)
-	if s.Started {
+	if s.Settled {
 		status.Services, status.Endpoints = int32(s.Services), int32(s.Endpoints)
 		status.Waiting, status.Refused, status.HeldDeletions = int32(s.Waiting), int32(s.Refused), int32(s.Held)
 		status.Refusals = nil
@@ -74,20 +97,35 @@ func reportAgent(uc *v1alpha1.UpstreamCluster, s snapshot) {
 		}
 	}
 	if old := status.LastCompleteSync; !s.LastView.IsZero() &&
-		(old == nil || !s.Complete || s.LastView.Sub(old.Time) >= statusHeartbeat) {
+		(old == nil || !s.Complete || !wasReachable || s.LastView.Sub(old.Time) >= statusHeartbeat) {
 		status.LastCompleteSync = &metav1.Time{Time: s.LastView.Truncate(time.Second)}
 	}
 	summarise(status)
 }
 
+// stands says whether the status that an earlier agent reported of this spec is still
+// the last word: a restart alone is no news. It is so until the new agent has looked at
+// everything, or knows better.
+func stands(status *v1alpha1.UpstreamClusterStatus, generation int64, s snapshot) bool {
+	if s.Settled || s.Expired || s.Failure != nil || s.WriteErr != nil ||
+		!meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionAccepted) {
+		return false
+	}
+	reachable := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReachable)
+	if reachable == nil || reachable.ObservedGeneration != generation {
+		return false
+	}
+	return reachable.Status == metav1.ConditionTrue || reachable.Status == metav1.ConditionFalse && !s.Complete
+}
+
 func reportReachable(status *v1alpha1.UpstreamClusterStatus, generation int64, s snapshot) {
 	switch {
 	case s.Complete:
-		set(status, generation, v1alpha1.ConditionReachable, metav1.ConditionTrue, "Complete", "the view of the upstream is complete and kept up to date")
+		set(status, generation, v1alpha1.ConditionReachable, metav1.ConditionTrue, reasonComplete, "the view of the upstream is complete and kept up to date")
 	case s.Failure != nil:
 		set(status, generation, v1alpha1.ConditionReachable, metav1.ConditionFalse, string(s.Failure.Reason), clip(s.Failure.Error()))
 	default:
-		set(status, generation, v1alpha1.ConditionReachable, metav1.ConditionUnknown, "Connecting", "the upstream is being listed")
+		set(status, generation, v1alpha1.ConditionReachable, metav1.ConditionUnknown, reasonConnecting, "the upstream is being listed")
 	}
 }
 
@@ -97,34 +135,36 @@ func reportSynced(uc *v1alpha1.UpstreamCluster, s snapshot) {
 	}
 	switch {
 	case s.Expired:
-		synced(metav1.ConditionFalse, "Stale", "the upstream has been out of contact for longer than spec.staleAfter: its endpoints are marked not ready until it is back")
+		synced(metav1.ConditionFalse, reasonStale, "the upstream has been out of contact for longer than spec.staleAfter: its endpoints are marked not ready until it is back")
 	case s.Held > 0:
-		synced(metav1.ConditionFalse, "DeletionsHeld", fmt.Sprintf(
+		synced(metav1.ConditionFalse, reasonDeletionsHeld, fmt.Sprintf(
 			"%d of %d Services are gone upstream, which is more than the deletion guard allows; if that is meant: kubectl annotate uc -n %s %s %s=%d",
 			s.Held, s.Services, uc.Namespace, uc.Name, v1alpha1.ConfirmDeletionsAnnotation, s.Held))
 	case s.WriteErr != nil:
-		synced(metav1.ConditionFalse, "WriteFailed", "writing to the central cluster fails and is tried again: "+s.WriteErr.Error())
-	case !s.Started:
-		synced(metav1.ConditionUnknown, "Pending", "waiting for a complete view of the upstream; central objects stay as they are")
+		synced(metav1.ConditionFalse, reasonWriteFailed, "writing to the central cluster fails and is tried again: "+s.WriteErr.Error())
+	case !s.Settled && s.Complete:
+		synced(metav1.ConditionUnknown, reasonSyncing, "the upstream's Services are being compared with the central objects for the first time")
+	case !s.Settled:
+		synced(metav1.ConditionUnknown, reasonPending, "waiting for a complete view of the upstream; central objects stay as they are")
 	case !s.Complete:
-		synced(metav1.ConditionUnknown, "Stalled", "the upstream can't be read; central objects are as it was last seen")
+		synced(metav1.ConditionUnknown, reasonStalled, "the upstream can't be read; central objects are as it was last seen")
 	case s.Refused > 0:
-		synced(metav1.ConditionTrue, "SyncedWithRefusals", "central objects are as the upstream has them, but for the refusals listed in status.refusals")
+		synced(metav1.ConditionTrue, reasonSyncedWithRefusals, "central objects are as the upstream has them, but for the refusals listed in status.refusals")
 	default:
-		synced(metav1.ConditionTrue, "Synced", "central objects are as the upstream has them")
+		synced(metav1.ConditionTrue, reasonSynced, "central objects are as the upstream has them")
 	}
 }
 
 // reportRejected brings status to what a rejection says; counts stay as they were, since the objects do.
 func reportRejected(status *v1alpha1.UpstreamClusterStatus, generation int64, r *rejection) {
 	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionFalse, r.Reason, clip(r.Message))
-	idle(status, generation, "NotAccepted", "the upstream isn't served; central objects stay as they are")
+	idle(status, generation, reasonNotAccepted, "the upstream isn't served; central objects stay as they are")
 }
 
 // reportPaused brings status to what spec.paused asks for.
 func reportPaused(status *v1alpha1.UpstreamClusterStatus, generation int64) {
 	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, reasonAccepted, "the spec can be used")
-	idle(status, generation, "Paused", "spec.paused is set; central objects stay as they are")
+	idle(status, generation, reasonPaused, "spec.paused is set; central objects stay as they are")
 }
 
 func idle(status *v1alpha1.UpstreamClusterStatus, generation int64, reason, message string) {

@@ -22,14 +22,14 @@ func TestReportAgent(t *testing.T) {
 		reachable, synced, reason string
 	}{
 		"connecting": {snapshot{}, "Unknown", "Unknown", "Connecting"},
-		"in sync":    {snapshot{Started: true, Complete: true, LastView: view}, "True", "True", "Synced"},
-		"refusals": {snapshot{Started: true, Complete: true, LastView: view, Refused: 1, Refusals: []mirror.Refusal{{}}},
+		"in sync":    {snapshot{Settled: true, Complete: true, LastView: view}, "True", "True", "Synced"},
+		"refusals": {snapshot{Settled: true, Complete: true, LastView: view, Refused: 1, Refusals: []mirror.Refusal{{}}},
 			"True", "True", "SyncedWithRefusals"},
-		"down":       {snapshot{Started: true, LastView: view, Failure: down}, "False", "Unknown", "Unreachable"},
+		"down":       {snapshot{Settled: true, LastView: view, Failure: down}, "False", "Unknown", "Unreachable"},
 		"never seen": {snapshot{Failure: down}, "False", "Unknown", "Unreachable"},
-		"held":       {snapshot{Started: true, Complete: true, Held: 12, Services: 20}, "True", "False", "DeletionsHeld"},
-		"expired":    {snapshot{Started: true, Expired: true, Failure: down}, "False", "False", "Unreachable"},
-		"write error": {snapshot{Started: true, Complete: true, WriteErr: errors.New("no quota")},
+		"held":       {snapshot{Settled: true, Complete: true, Held: 12, Services: 20}, "True", "False", "DeletionsHeld"},
+		"expired":    {snapshot{Settled: true, Expired: true, Failure: down}, "False", "False", "Unreachable"},
+		"write error": {snapshot{Settled: true, Complete: true, WriteErr: errors.New("no quota")},
 			"True", "False", "WriteFailed"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestReportAgent(t *testing.T) {
 func TestHeldMessageNamesTheWayOut(t *testing.T) {
 	uc := &v1alpha1.UpstreamCluster{}
 	uc.Name, uc.Namespace = "us-east", "gimbal-discovery"
-	reportAgent(uc, snapshot{Started: true, Complete: true, Held: 12, Services: 20})
+	reportAgent(uc, snapshot{Settled: true, Complete: true, Held: 12, Services: 20})
 	want := "kubectl annotate uc -n gimbal-discovery us-east gimbal.projectcontour.io/confirm-deletions=12"
 	if m := meta.FindStatusCondition(uc.Status.Conditions, v1alpha1.ConditionSynced).Message; !strings.Contains(m, want) {
 		t.Errorf("%q doesn't say %q", m, want)
@@ -64,18 +64,23 @@ func TestHeldMessageNamesTheWayOut(t *testing.T) {
 func TestLastCompleteSync(t *testing.T) {
 	at := func(d time.Duration) time.Time { return time.Unix(1_700_000_000, 0).Add(d) }
 	for name, tc := range map[string]struct {
-		old      *metav1.Time
-		snapshot snapshot
-		want     time.Time
+		old       *metav1.Time
+		reachable bool // it was
+		snapshot  snapshot
+		want      time.Time
 	}{
 		"first":                 {snapshot: snapshot{Complete: true, LastView: at(0)}, want: at(0)},
-		"not for a few minutes": {old: &metav1.Time{Time: at(0)}, snapshot: snapshot{Complete: true, LastView: at(4 * time.Minute)}, want: at(0)},
-		"after five":            {old: &metav1.Time{Time: at(0)}, snapshot: snapshot{Complete: true, LastView: at(5 * time.Minute)}, want: at(5 * time.Minute)},
-		"exact when lost":       {old: &metav1.Time{Time: at(0)}, snapshot: snapshot{LastView: at(2 * time.Minute)}, want: at(2 * time.Minute)},
+		"not for a few minutes": {old: &metav1.Time{Time: at(0)}, reachable: true, snapshot: snapshot{Complete: true, LastView: at(4 * time.Minute)}, want: at(0)},
+		"after five":            {old: &metav1.Time{Time: at(0)}, reachable: true, snapshot: snapshot{Complete: true, LastView: at(5 * time.Minute)}, want: at(5 * time.Minute)},
+		"when it is back":       {old: &metav1.Time{Time: at(0)}, snapshot: snapshot{Complete: true, LastView: at(time.Minute)}, want: at(time.Minute)},
+		"exact when lost":       {old: &metav1.Time{Time: at(0)}, reachable: true, snapshot: snapshot{LastView: at(2 * time.Minute)}, want: at(2 * time.Minute)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			uc := &v1alpha1.UpstreamCluster{}
 			uc.Status.LastCompleteSync = tc.old
+			if tc.reachable {
+				set(&uc.Status, 1, v1alpha1.ConditionReachable, metav1.ConditionTrue, "Complete", "")
+			}
 			reportAgent(uc, tc.snapshot)
 			if got := uc.Status.LastCompleteSync; !got.Time.Equal(tc.want) {
 				t.Errorf("%v, want %v", got, tc.want)
