@@ -131,7 +131,7 @@ func (c *Cluster) kubeletConfig() map[string]any {
 		"imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
 		"clusterDNS": []string{o.DNS.String()}, "clusterDomain": "cluster.local", "resolvConf": c.file("resolv.conf"),
 		"podLogsDir": c.file("pod-logs"), "volumePluginDir": c.file("volume-plugins"),
-		"nodeStatusUpdateFrequency": "4s", "syncFrequency": "10s", "shutdownGracePeriod": "0s",
+		"nodeStatusUpdateFrequency": "5s", "nodeLeaseDurationSeconds": 20, "syncFrequency": "10s", "shutdownGracePeriod": "0s",
 		"serializeImagePulls": false, "registryPullQPS": 0, "eventRecordQPS": 0,
 	}
 }

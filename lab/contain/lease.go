@@ -59,6 +59,7 @@ func (l *Lease) Release() {
 		_ = os.Remove(f.Name())
 		f.Close()
 	}
+	l.files = nil
 }
 
 // Running tells whether the lab of that name, or its reaper, runs.

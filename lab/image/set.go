@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/projectcontour/gimbal/lab/component"
 )
@@ -56,11 +57,11 @@ func (m Maker) Base(ctx context.Context) ([]string, error) {
 // Central makes the images that the shipped manifests name, under the very names
 // that they have there, and returns their archives.
 func (m Maker) Central(ctx context.Context) ([]string, error) {
-	gimbal, err := m.build(ctx, ".", "./cmd/gimbal")
+	gimbalRef, err := reference(filepath.Join(m.Checkout, "deploy", "discovery", "deployment.yaml"), "gimbal")
 	if err != nil {
 		return nil, err
 	}
-	gimbalRef, err := reference(filepath.Join(m.Checkout, "deploy", "discovery", "deployment.yaml"), "gimbal")
+	gimbal, err := m.build(ctx, ".", "./cmd/gimbal", "-X", "main.version="+tag(gimbalRef))
 	if err != nil {
 		return nil, err
 	}
@@ -120,10 +121,13 @@ func reference(path, name string) (string, error) {
 	return string(found[1]), nil
 }
 
+// tag is what follows the last colon of an image's name.
+func tag(ref string) string { return ref[strings.LastIndex(ref, ":")+1:] }
+
 // build builds a program of the checkout, static, from its module in dir.
-func (m Maker) build(ctx context.Context, dir, pkg string) (string, error) {
+func (m Maker) build(ctx context.Context, dir, pkg string, ldflags ...string) (string, error) {
 	out := filepath.Join(m.Dir, filepath.Base(pkg))
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out, pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", strings.Join(append([]string{"-s", "-w"}, ldflags...), " "), "-o", out, pkg)
 	cmd.Dir = filepath.Join(m.Checkout, dir)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
