@@ -236,13 +236,14 @@ func (c *controller) ensureAgent(ctx context.Context, r *running, uc *v1alpha1.U
 		return fmt.Errorf("making the client of upstream %s: %w", uc.Name, err)
 	}
 	r.StopAgent()
+	name := uc.Name // the object itself is written to later on
 	options := agentOptions{
-		Name: uc.Name, Source: source, AllowedCIDRs: uc.Spec.AllowedCIDRs, Client: c.direct, Rules: ok.Rules, Guard: ok.Guard,
+		Name: name, Source: source, AllowedCIDRs: uc.Spec.AllowedCIDRs, Client: c.direct, Rules: ok.Rules, Guard: ok.Guard,
 		Holding: uc.Status.HeldDeletions > 0, StaleAfter: ok.StaleAfter,
 		Workers: c.options.Workers, Namespaces: c.namespaces,
 		Metrics: c.metrics, Logger: logger, Clock: c.clock,
 		Refused: c.refusedEvents(uc),
-		Dirty:   func() { c.notify(uc.Name, 250*time.Millisecond) },
+		Dirty:   func() { c.notify(name, 250*time.Millisecond) },
 	}
 	if last := uc.Status.LastCompleteSync; last != nil {
 		options.LastView = last.Time

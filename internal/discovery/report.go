@@ -26,6 +26,7 @@ const (
 // refusedEvents returns a function that tells a team, by an event on the central
 // Service's name, what of its upstream Service isn't mirrored. Refusals that the status already lists are not news.
 func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]mirror.Refusal) {
+	upstream := uc.Name // the object itself is written to later on
 	var mu sync.Mutex
 	known := map[v1alpha1.Refusal]bool{}
 	for _, r := range uc.Status.Refusals {
@@ -41,8 +42,8 @@ func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]mirror.R
 			if old {
 				continue
 			}
-			on := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: r.Namespace, Name: mirror.ServiceName(uc.Name, r.Key)}
-			c.recorder.Eventf(on, nil, corev1.EventTypeWarning, string(r.Reason), "Mirror", "upstream %s: %s", uc.Name, clip(r.Message))
+			on := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: r.Namespace, Name: mirror.ServiceName(upstream, r.Key)}
+			c.recorder.Eventf(on, nil, corev1.EventTypeWarning, string(r.Reason), "Mirror", "upstream %s: %s", upstream, clip(r.Message))
 		}
 	}
 }
