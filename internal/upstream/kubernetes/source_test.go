@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -138,6 +139,39 @@ func TestBookmarkDropped(t *testing.T) {
 	r.wait(t, "b", func() bool { return slices.Contains(append(r.changed, r.relisted...), key("b")) })
 	if n := streams.Load(); n != 1 {
 		t.Errorf("%d streaming lists, want 1", n)
+	}
+}
+
+// Changes that go on and on are no progress of a streaming list.
+func TestBookmarkDroppedAmidChanges(t *testing.T) {
+	f := newFake(t)
+	f.put(newService("a"))
+	f.inject(func(w http.ResponseWriter, r *http.Request) bool {
+		if !isStream(r) || path.Base(r.URL.Path) != "services" {
+			return false
+		}
+		events := make(chan event)
+		go func() {
+			for tick := time.Tick(50 * time.Millisecond); ; {
+				select {
+				case <-r.Context().Done():
+					return
+				case <-tick:
+				}
+				select {
+				case <-r.Context().Done():
+					return
+				case events <- event{"MODIFIED", f.objects["services"][key("a").String()]}:
+				}
+			}
+		}()
+		send(w, r, events)
+		return true
+	})
+	s, r := run(t, f.options(t))
+	r.waitFor(t, "complete")
+	if len(s.Keys()) != 1 {
+		t.Errorf("keys %v", s.Keys())
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // stream is a watch whose objects are items. While it is a streaming list it ends with
-// an error when no event comes for StreamTimeout: the reflector would wait for ever
+// an error when it makes no progress for StreamTimeout: the reflector would wait for ever
 // for the bookmark that closes the list, which some proxies drop.
 type stream struct {
 	resource *resource
@@ -21,6 +21,7 @@ type stream struct {
 	cancel   context.CancelFunc
 	result   chan watch.Event
 	initial  bool          // the streaming list isn't complete yet
+	listed   bool          // events of the streaming list have come that no longer list: only the bookmark is to come
 	used     size          // of the streaming list so far
 	lifetime time.Duration // of a watch; a server that ended it would have closed it by then
 }
@@ -56,9 +57,11 @@ func (s *stream) run() {
 			if !s.handle(e) {
 				return
 			}
-			if s.initial {
+			s.listed = s.listed || e.Type != watch.Added
+			switch {
+			case s.initial && !s.listed:
 				timer.Reset(timeout)
-			} else if first {
+			case !s.initial && first:
 				timer.Reset(s.lifetime)
 			}
 		}
