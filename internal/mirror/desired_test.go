@@ -332,3 +332,16 @@ func TestDesiredIgnoresUpstreamOrder(t *testing.T) {
 		t.Errorf("the order makes changes: %v", changes)
 	}
 }
+
+// Kubernetes keeps such a slice for a Service whose pods are all gone.
+func TestDesiredEmptySliceIsNoRefusal(t *testing.T) {
+	s := Service{
+		Key:    Key{Namespace: "team-a", Name: "web"},
+		Ports:  []Port{{Name: "http", Number: 80}},
+		Slices: []Slice{{Name: "web-abc", AddressType: discoveryv1.AddressTypeIPv4}},
+	}
+	got, refused := Rules{Backend: "us-east"}.Desired(&s)
+	if len(refused) != 0 || got.Service == nil || len(got.Slices) != 0 {
+		t.Errorf("Service %v, %d slices, refused %v; want the Service alone", got.Service != nil, len(got.Slices), refused)
+	}
+}

@@ -92,7 +92,8 @@ func slicePorts(in *Slice, service []corev1.ServicePort, out *refusals) []discov
 	case len(dropped) > 0:
 		out.add(ReasonPortUnmatched, "slice %s has ports that no Service port's name and protocol match, that have no number, or that repeat a name: %s; name the Service's ports alike",
 			quote(in.Name), few(dropped))
-	case len(in.Ports) == 0 && len(service) > 0:
+	// Kubernetes' own slice of a Service without endpoints has no ports either.
+	case len(in.Ports) == 0 && len(service) > 0 && len(in.Endpoints) > 0:
 		out.add(ReasonPortUnmatched, "slice %s has no ports; give it the Service's", quote(in.Name))
 	}
 	slices.SortFunc(ports, func(a, b discoveryv1.EndpointPort) int { return cmp.Compare(*a.Name, *b.Name) })
