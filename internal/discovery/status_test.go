@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -94,5 +95,37 @@ func TestRejectionKeepsCounts(t *testing.T) {
 	reportRejected(&status, 1, &rejection{reasonSecretNotFound, "Secret us-east doesn't exist"})
 	if status.Services != 214 || status.Reason != reasonSecretNotFound {
 		t.Errorf("%d Services, reason %s", status.Services, status.Reason)
+	}
+}
+
+// A restart alone is no news: an agent that hasn't looked at everything yet leaves what the one before it reported.
+func TestStatusStandsThroughARestart(t *testing.T) {
+	view := time.Unix(1_700_000_000, 0)
+	down := &upstream.Error{Reason: upstream.ReasonUnreachable, Err: errors.New("connection refused")}
+	synced := snapshot{Settled: true, Complete: true, LastView: view, Services: 3, Refused: 1, Refusals: []mirror.Refusal{{}}}
+	lost := snapshot{Settled: true, LastView: view, Failure: down, Services: 3}
+	for name, tc := range map[string]struct {
+		before, after snapshot
+		generation    int64
+		stands        bool
+	}{
+		"connecting":      {synced, snapshot{LastView: view}, 0, true},
+		"first pass":      {synced, snapshot{LastView: view, Complete: true, Started: true}, 0, true},
+		"out of contact":  {lost, snapshot{LastView: view}, 0, true},
+		"another spec":    {synced, snapshot{LastView: view}, 1, false},
+		"lost":            {synced, snapshot{LastView: view, Failure: down}, 0, false},
+		"back":            {lost, snapshot{LastView: view, Complete: true}, 0, false},
+		"a refusal ended": {synced, snapshot{Settled: true, Complete: true, LastView: view, Services: 3}, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			uc := &v1alpha1.UpstreamCluster{}
+			reportAgent(uc, tc.before)
+			before := uc.DeepCopy()
+			uc.Generation += tc.generation
+			reportAgent(uc, tc.after)
+			if got := equality.Semantic.DeepEqual(uc.Status, before.Status); got != tc.stands {
+				t.Errorf("stands: %v, want %v: %+v", got, tc.stands, uc.Status)
+			}
+		})
 	}
 }
