@@ -89,6 +89,7 @@ same names. Replicas share the upstreams by Leases.`,
 	policy.addFlags(f)
 	f.StringVar(&options.MetricsAddress, "metrics-bind-address", ":8080", "`ADDRESS` that /metrics is served at; 0 serves none")
 	f.StringVar(&options.ProbeAddress, "health-probe-bind-address", ":8081", "`ADDRESS` that /healthz and /readyz are served at; 0 serves none")
+	f.StringVar(&options.PprofAddress, "pprof-bind-address", "0", "`ADDRESS` that Go's profiles are served at; 0 serves none")
 	f.StringSliceVar(&options.Upstreams, "upstream", nil, "serve only the `UPSTREAM` of this name (repeatable)")
 	f.IntVar(&options.Workers, "workers", 16, "how many Services of one upstream are written at once")
 	f.DurationVar(&options.LeaseDuration, "lease-duration", 15*time.Second, "after how long without a sign of life another replica takes an upstream over")

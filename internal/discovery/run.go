@@ -56,8 +56,8 @@ type Options struct {
 	Policy Policy
 	// Workers is how many keys of one upstream are written at once.
 	Workers int
-	// MetricsAddress and ProbeAddress are bound; "0" binds nothing.
-	MetricsAddress, ProbeAddress string
+	// MetricsAddress, ProbeAddress and PprofAddress are bound; "0" binds nothing.
+	MetricsAddress, ProbeAddress, PprofAddress string
 	// LeaseDuration is after how long without renewal another replica takes an upstream over.
 	LeaseDuration time.Duration
 	Registerer    prometheus.Registerer
@@ -120,6 +120,7 @@ func newManager(o Options) (manager.Manager, error) {
 		Logger:                 logr.FromSlogHandler(o.Logger.Handler()),
 		Metrics:                server.Options{BindAddress: o.MetricsAddress},
 		HealthProbeBindAddress: o.ProbeAddress,
+		PprofBindAddress:       o.PprofAddress,
 		Controller:             config.Controller{SkipNameValidation: ptr.To(true)},
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
