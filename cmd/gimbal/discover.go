@@ -30,6 +30,7 @@ func (p *policyFlags) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&p.limits.Services, "max-services", 20_000, "most Services that one upstream may have; one with more isn't read on")
 	f.IntVar(&p.limits.Slices, "max-endpointslices", 60_000, "most EndpointSlices that one upstream may have")
 	f.IntVar(&p.limits.Endpoints, "max-endpoints", 500_000, "most endpoints that one upstream may have")
+	f.IntVar(&p.limits.Bytes, "max-bytes", 128<<20, "about the most bytes of memory that the Services, and that the EndpointSlices, of one upstream may take")
 	f.IntVar(&p.limits.Nodes, "max-nodes", 10_000, "most nodes that one upstream may have")
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -80,14 +81,45 @@ func plannedUpstreams(cmd *cobra.Command, central *connection, file string, name
 	if err != nil {
 		return nil, err
 	}
-	var uc v1alpha1.UpstreamCluster
-	if err := yaml.UnmarshalStrict(data, &uc); err != nil {
-		return nil, fmt.Errorf("%s holds no UpstreamCluster: %w", file, err)
+	uc, err := asApplied(cmd, central, data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	return []v1alpha1.UpstreamCluster{*uc}, nil
+}
+
+// asApplied returns the UpstreamCluster of a manifest as the central API server would
+// have it, validated and with its defaults, or as it is where the user may not apply
+// it. Nothing is written.
+func asApplied(cmd *cobra.Command, central *connection, manifest []byte) (*v1alpha1.UpstreamCluster, error) {
+	var uc v1alpha1.UpstreamCluster
+	if err := yaml.UnmarshalStrict(manifest, &uc); err != nil {
+		return nil, fmt.Errorf("not an UpstreamCluster: %w", err)
+	}
+	uc.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("UpstreamCluster"))
 	if uc.Namespace == "" {
 		uc.Namespace = central.namespace
 	}
-	return []v1alpha1.UpstreamCluster{uc}, nil
+	c, err := newClient(central)
+	if err != nil {
+		return nil, err
+	}
+	// An applied one keeps its age, which decides between names that can't be told apart.
+	present := v1alpha1.UpstreamCluster{}
+	applied := uc.DeepCopy()
+	err = c.Get(cmd.Context(), client.ObjectKeyFromObject(&uc), &present)
+	switch {
+	case apierrors.IsNotFound(err):
+		err = c.Create(cmd.Context(), applied, client.DryRunAll)
+	case err == nil:
+		applied.ResourceVersion = present.ResourceVersion
+		err = c.Update(cmd.Context(), applied, client.DryRunAll)
+	}
+	if apierrors.IsForbidden(err) {
+		cmd.PrintErrln("Taken as it is, unchecked and without defaults:", err)
+		return &uc, nil
+	}
+	return applied, err
 }
 
 func readFile(cmd *cobra.Command, file string) ([]byte, error) {

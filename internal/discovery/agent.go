@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -45,8 +46,8 @@ type agentOptions struct {
 	Metrics      *Metrics
 	Logger       *slog.Logger
 	Clock        clock.WithTicker
-	// Refused is called with refusals that were not there before.
-	Refused func([]mirror.Refusal)
+	// Refused is called with refusals that were not there before, and the UID of the central Service if there is one.
+	Refused func(refusals []mirror.Refusal, service types.UID)
 	// Dirty is called, often, when the agent's status may have changed. It returns at once.
 	Dirty func()
 }
@@ -295,11 +296,11 @@ func (a *agent) enqueue(priority int, keys []mirror.Key) {
 	}
 }
 
-// orphans returns the keys of central Services that the upstream no longer has.
+// orphans returns the keys of central Services that the upstream no longer has, or has in a form that is refused.
 func (a *agent) orphans() (keys []mirror.Key, total int) {
-	owned := a.central.ServiceKeys()
+	owned, rules := a.central.ServiceKeys(), a.rules.Load()
 	for _, k := range owned {
-		if s, ok := a.Source.Service(k); !ok || s.Refused {
+		if s, ok := a.Source.Service(k); !ok || rules.Refuses(s) {
 			keys = append(keys, k)
 		}
 	}

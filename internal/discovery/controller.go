@@ -185,13 +185,13 @@ func (c *controller) serve(ctx context.Context, r *running, uc *v1alpha1.Upstrea
 	}
 	before := uc.DeepCopy()
 	if uc.Spec.Paused {
-		r.StopAgent()
+		stopReporting(r, uc)
 		reportPaused(&uc.Status, uc.Generation)
 		return c.writeStatus(ctx, r, uc, before)
 	}
 	err := c.ensureAgent(ctx, r, uc)
 	if rejected := (*rejection)(nil); errors.As(err, &rejected) {
-		r.StopAgent()
+		stopReporting(r, uc)
 		c.metrics.accepted.WithLabelValues(uc.Name).Set(0)
 		reportRejected(&uc.Status, uc.Generation, rejected)
 		return c.writeStatus(ctx, r, uc, before)
@@ -208,6 +208,15 @@ func (c *controller) serve(ctx context.Context, r *running, uc *v1alpha1.Upstrea
 	c.metrics.accepted.WithLabelValues(uc.Name).Set(1)
 	reportAgent(uc, a.Snapshot())
 	return c.writeStatus(ctx, r, uc, before)
+}
+
+// stopReporting ends the upstream's agent, if there is one, with its last counts in the status.
+func stopReporting(r *running, uc *v1alpha1.UpstreamCluster) {
+	if a, _ := r.Agent(); a != nil {
+		r.StopAgent()
+		reportAgent(uc, a.Snapshot())
+		a.Metrics.forget(a.Name)
+	}
 }
 
 // ensureAgent makes the upstream's agent run with what its spec and Secret say now.

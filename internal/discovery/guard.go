@@ -19,8 +19,7 @@ const guardWindow = 10 * time.Minute
 type guard struct {
 	rule mirror.Guard
 	now  func() time.Time
-	// orphans returns the keys of central Services that the upstream no longer has, and the number of central Services.
-	// It needn't know those that the upstream has and that can no longer be mirrored.
+	// orphans returns the keys of central Services that are to go, and the number of central Services.
 	orphans func() (keys []mirror.Key, total int)
 
 	mu       sync.Mutex

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/projectcontour/gimbal/internal/mirror"
 )
@@ -100,7 +101,11 @@ func (a *agent) setWaiting(key mirror.Key, waiting bool) {
 func (a *agent) setRefusals(key mirror.Key, now []mirror.Refusal) {
 	added, changed := a.refusals.Set(key, now)
 	if changed {
-		a.Refused(added)
+		var uid types.UID
+		if s := a.central.Objects(key).Service; s != nil {
+			uid = s.UID
+		}
+		a.Refused(added, uid)
 		a.Dirty()
 	}
 }

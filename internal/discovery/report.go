@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -25,14 +26,14 @@ const (
 
 // refusedEvents returns a function that tells a team, by an event on the central
 // Service's name, what of its upstream Service isn't mirrored. Refusals that the status already lists are not news.
-func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]mirror.Refusal) {
+func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]mirror.Refusal, types.UID) {
 	upstream := uc.Name // the object itself is written to later on
 	var mu sync.Mutex
 	known := map[v1alpha1.Refusal]bool{}
 	for _, r := range uc.Status.Refusals {
 		known[r] = true
 	}
-	return func(refusals []mirror.Refusal) {
+	return func(refusals []mirror.Refusal, service types.UID) {
 		for _, r := range refusals {
 			line := v1alpha1.Refusal{Namespace: r.Namespace, Service: r.Name, Reason: string(r.Reason), Message: r.Message}
 			mu.Lock()
@@ -42,7 +43,7 @@ func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]mirror.R
 			if old {
 				continue
 			}
-			on := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: r.Namespace, Name: mirror.ServiceName(upstream, r.Key)}
+			on := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: r.Namespace, Name: mirror.ServiceName(upstream, r.Key), UID: service}
 			c.recorder.Eventf(on, nil, corev1.EventTypeWarning, string(r.Reason), "Mirror", "upstream %s: %s", upstream, clip(r.Message))
 		}
 	}

@@ -63,6 +63,16 @@ func (r Rules) Desired(s *Service) (Objects, []Refusal) {
 	return Objects{Service: svc, Slices: r.desiredSlices(s, svc, out)}, out.all()
 }
 
+// Refuses reports whether Desired gives no objects for s. It costs much less.
+func (r Rules) Refuses(s *Service) bool {
+	out := &refusals{key: s.Key}
+	if s.Refused || !r.namesValid(s.Key, out) {
+		return true
+	}
+	_, ok := servicePorts(s.Ports, out)
+	return !ok
+}
+
 func (r Rules) namesValid(k Key, out *refusals) bool {
 	switch {
 	case !isDNSLabel(r.Backend) || len(r.Backend) > MaxBackend:

@@ -45,7 +45,7 @@ type Options struct {
 
 // What an upstream grants, by two roles: nodes are read for NodePort addressing alone.
 //
-// +kubebuilder:rbac:groups="",resources=services;namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
 // +kubebuilder:rbac:roleName=gimbal-upstream-nodes,groups="",resources=nodes,verbs=get;list;watch
 
