@@ -19,7 +19,8 @@ run: bin/lab ## Start whole clusters with Gimbal, Contour and Envoy on this mach
 
 test: test-unit test-stories ## Run the unit tests, then the stories on the real components
 
-test-unit: ## Run the unit tests alone
+test-unit: bin/lab ## Run the unit tests alone
+	bin/lab components
 	go test -race ./...
 	go test -C lab -race ./...
 
