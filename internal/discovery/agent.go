@@ -66,6 +66,11 @@ type agent struct {
 	refusals *refusals
 	queue    priorityqueue.PriorityQueue[mirror.Key]
 
+	// usable is closed at the source's first complete view, or when an upstream that
+	// was out of contact before this agent started expires.
+	usable chan struct{}
+	use    sync.Once
+
 	mu       sync.Mutex
 	seen     map[mirror.Key]time.Time // live changes that are not yet written
 	waiting  map[mirror.Key]bool      // keys without a central namespace
@@ -86,6 +91,7 @@ func newAgent(o agentOptions) *agent {
 		seen:         map[mirror.Key]time.Time{},
 		waiting:      map[mirror.Key]bool{},
 		lastView:     o.LastView,
+		usable:       make(chan struct{}),
 	}
 	a.rules.Store(&o.Rules)
 	a.central = newCentral(o.Client, o.Name, a.centralChanged)
@@ -112,13 +118,12 @@ func (a *agent) Run(ctx context.Context) {
 		}
 	})
 	wg.Go(func() { a.keepTime(ctx) })
-	select {
-	case <-ctx.Done():
-		return
-	case <-a.central.complete:
-	}
-	if !a.waitForSource(ctx) {
-		return
+	for _, view := range []<-chan struct{}{a.central.complete, a.usable} {
+		select {
+		case <-ctx.Done():
+			return
+		case <-view:
+		}
 	}
 	a.guard.Begin()
 	a.begin(slices.Concat(a.Source.Keys(), a.central.Keys()))
@@ -152,26 +157,6 @@ func (a *agent) passed(key mirror.Key) {
 	}
 }
 
-// waitForSource waits for the source's first complete view. An upstream that was out of contact
-// before this agent started may expire meanwhile.
-func (a *agent) waitForSource(ctx context.Context) bool {
-	ticker := a.Clock.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		a.mu.Lock()
-		ready := a.complete || a.expired
-		a.mu.Unlock()
-		if ready {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-ticker.C():
-		}
-	}
-}
-
 // keepTime lets the upstream expire, where that is asked for.
 func (a *agent) keepTime(ctx context.Context) {
 	ticker := a.Clock.NewTicker(time.Second)
@@ -188,6 +173,7 @@ func (a *agent) keepTime(ctx context.Context) {
 		a.expired = a.expired || expire
 		a.mu.Unlock()
 		if expire {
+			a.use.Do(func() { close(a.usable) })
 			a.Logger.Warn("upstream expired: its endpoints are marked not ready", "staleAfter", a.StaleAfter)
 			a.Resync()
 		}
@@ -249,6 +235,7 @@ func (a *agent) Complete() {
 	was, expired := a.complete, a.expired
 	a.complete, a.expired, a.failure, a.lastView = true, false, nil, now
 	a.mu.Unlock()
+	a.use.Do(func() { close(a.usable) })
 	a.Metrics.reachable.WithLabelValues(a.Name).Set(1)
 	a.Metrics.lastComplete.WithLabelValues(a.Name).Set(seconds(now))
 	if expired {

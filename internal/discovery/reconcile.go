@@ -18,9 +18,9 @@ var errRetryLater = errors.New("refused by the central cluster")
 func (a *agent) reconcile(ctx context.Context, key mirror.Key) error {
 	current := a.central.Objects(key)
 	desired, refused, exists := a.decide(key, current)
-	a.setWaiting(key, false)
-	if exists && desired.Service != nil && !a.Namespaces.Has(key.Namespace) {
-		a.setWaiting(key, true)
+	waiting := exists && desired.Service != nil && !a.Namespaces.Has(key.Namespace)
+	a.setWaiting(key, waiting)
+	if waiting {
 		a.setRefusals(key, nil)
 		return nil
 	}
