@@ -298,6 +298,7 @@ func (c *controller) finalize(ctx context.Context, r *running, uc *v1alpha1.Upst
 	if err := c.client.Patch(ctx, uc, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return client.IgnoreNotFound(err)
 	}
+	c.metrics.forget(uc.Name) // the removal wrote, too
 	c.logger.Info("upstream removed", "upstream", uc.Name, "deletionPolicy", uc.Spec.DeletionPolicy)
 	return nil
 }
