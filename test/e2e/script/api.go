@@ -42,6 +42,10 @@ func api(s *story, args []string) (string, error) {
 	}
 	switch args[1] {
 	case "stop":
+		if s.Installed != "" {
+			// Later stories want it back, whatever becomes of this one.
+			s.atEnd(func(testscript.T) { _ = c.API.StartAPIServer(context.Background()) })
+		}
 		return "", c.API.StopAPIServer()
 	case "start":
 		ctx, cancel := context.WithTimeout(s.ctx, time.Minute)

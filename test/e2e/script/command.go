@@ -23,10 +23,13 @@ type command func(s *story, args []string) (string, error)
 // table has the commands that can be repeated by eventually and always.
 func table() map[string]command {
 	return map[string]command{
+		"answers":    answers,
 		"api":        api,
+		"app":        app,
 		"apply":      apply,
 		"cluster":    startCluster,
 		"condition":  condition,
+		"crash":      crash,
 		"create":     create,
 		"discover":   discover,
 		"fault":      setFault,
@@ -37,9 +40,12 @@ func table() map[string]command {
 		"kubectl":    kubectl,
 		"log":        readLog,
 		"mark":       mark,
+		"may":        may,
 		"metric":     metric,
+		"pods":       pods,
 		"proxy":      startProxy,
 		"show":       show,
+		"traffic":    runTraffic,
 		"upstream":   upstream,
 		"wait-ready": waitReady,
 		"writes":     writes,

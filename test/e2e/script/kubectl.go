@@ -95,6 +95,11 @@ func (c *Cluster) createNamespace(ctx context.Context, name string) error {
 	}, nil)
 }
 
+// deleteNamespace has a namespace deleted, and doesn't wait for it.
+func (c *Cluster) deleteNamespace(name string) error {
+	return c.Do(context.Background(), http.MethodDelete, "/api/v1/namespaces/"+name, nil, nil)
+}
+
 // condition prints a condition of an UpstreamCluster: its status, reason and message.
 func condition(s *story, args []string) (string, error) {
 	if len(args) != 2 {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +30,11 @@ type World struct {
 	// StartUpstream starts a further upstream cluster for one story, and returns what
 	// ends it; nil where that can't be done.
 	StartUpstream func(name, dir string) (*Cluster, func() error, error)
+	// Installed is the namespace of the Gimbal that runs in the central cluster; empty
+	// where each story starts its own.
+	Installed string
+	// Tier is Envoy's address; empty where there is none.
+	Tier string
 
 	mu    sync.Mutex
 	names map[string]string // of upstreams, and the story that uses each
@@ -65,6 +72,8 @@ type story struct {
 	agents   map[string]*agent
 	marked   int64
 	endings  []func(testscript.T)
+	client   *http.Client // of the tier
+	traffic  *traffic
 }
 
 // key is that of the story among a script's values.
@@ -75,6 +84,22 @@ func Run(t *testing.T, w *World, dir string) {
 	testscript.Run(t, testscript.Params{Dir: dir, Setup: w.setUp, Cmds: commands(), RequireUniqueNames: true})
 }
 
+// RunInTurn runs the stories of a directory one after the other.
+func RunInTurn(t *testing.T, w *World, dir string) {
+	testscript.RunT(inTurn{t}, testscript.Params{Dir: dir, Setup: w.setUp, Cmds: commands(), RequireUniqueNames: true})
+}
+
+// inTurn is a test whose subtests don't run in parallel, though they ask for it.
+type inTurn struct{ *testing.T }
+
+func (t inTurn) Parallel() {}
+
+func (t inTurn) Run(name string, f func(testscript.T)) {
+	t.T.Run(name, func(t *testing.T) { f(inTurn{t}) })
+}
+
+func (t inTurn) Verbose() bool { return testing.Verbose() }
+
 func (w *World) setUp(env *testscript.Env) error {
 	name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -82,6 +107,10 @@ func (w *World) setUp(env *testscript.Env) error {
 		World: w, name: name, namespace: name + "-gimbal", team: name, dir: env.WorkDir, ctx: ctx,
 		clusters: map[string]*Cluster{w.Central.Name: w.Central},
 		proxies:  map[string]*proxy{}, agents: map[string]*agent{},
+	}
+	if w.Installed != "" {
+		// A lab may see the same story again before its namespaces are gone.
+		s.namespace, s.team = w.Installed, fmt.Sprintf("%s-%04x", name, rand.IntN(1<<16))
 	}
 	env.Defer(cancel)
 	env.Values[key{}] = s
@@ -94,6 +123,7 @@ func (w *World) setUp(env *testscript.Env) error {
 		// Discovery of the API is asked for once, not by every kubectl of every story.
 		"KUBECACHEDIR=" + filepath.Join(filepath.Dir(w.Gimbal), "kubectl-cache"),
 		"NAMESPACE=" + s.namespace,
+		"ROOT=" + w.Root,
 		"TEAM=" + s.team,
 	}
 	for _, v := range vars {
@@ -139,6 +169,9 @@ func (s *story) furnish() error {
 			return err
 		}
 	}
+	if s.Installed != "" {
+		return nil
+	}
 	return s.grant()
 }
 
@@ -151,6 +184,9 @@ func (s *story) enter(c *Cluster) error {
 	s.mu.Unlock()
 	if err != nil {
 		return err
+	}
+	if s.Installed != "" {
+		s.atEnd(func(testscript.T) { _ = c.deleteNamespace(s.team) })
 	}
 	return c.createNamespace(s.ctx, s.team)
 }

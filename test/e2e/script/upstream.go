@@ -1,6 +1,7 @@
 package script
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"sigs.k8s.io/yaml"
 )
 
@@ -177,8 +179,16 @@ func upstream(s *story, args []string) (string, error) {
 		"apiVersion": "gimbal.projectcontour.io/v1alpha1", "kind": "UpstreamCluster",
 		"metadata": map[string]any{"name": name}, "spec": spec,
 	}
+	secrets := "/api/v1/namespaces/" + s.namespace + "/secrets"
+	upstreams := "/apis/gimbal.projectcontour.io/v1alpha1/namespaces/" + s.namespace + "/upstreamclusters"
+	if s.Installed != "" {
+		s.atEnd(func(testscript.T) {
+			_ = s.Central.Do(context.Background(), http.MethodDelete, upstreams+"/"+name, nil, nil)
+			_ = s.Central.Do(context.Background(), http.MethodDelete, secrets+"/"+name, nil, nil)
+		})
+	}
 	return "", errors.Join(
-		s.Central.Do(s.ctx, http.MethodPost, "/api/v1/namespaces/"+s.namespace+"/secrets", secret, nil),
-		s.Central.Do(s.ctx, http.MethodPost, "/apis/gimbal.projectcontour.io/v1alpha1/namespaces/"+s.namespace+"/upstreamclusters", uc, nil),
+		s.Central.Do(s.ctx, http.MethodPost, secrets, secret, nil),
+		s.Central.Do(s.ctx, http.MethodPost, upstreams, uc, nil),
 	)
 }
