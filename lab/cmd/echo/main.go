@@ -1,5 +1,6 @@
 // Command echo is the lab's sample application. It answers every request with
-// JSON that tells who answered and what was asked; /healthz answers "ok".
+// JSON that tells who answered and what was asked; /healthz answers "ok". It
+// speaks HTTP/1.1 and, to those that begin with it, HTTP/2 without TLS.
 //
 // Its environment says the rest. PORTS lists the ports to listen on as
 // name=number, separated by commas (default http=8080); BIND is the address to
@@ -27,6 +28,7 @@ type answer struct {
 	Pod       string `json:"pod"`
 	Version   string `json:"version,omitempty"`
 	Port      string `json:"port"`
+	Protocol  string `json:"protocol"`
 	Method    string `json:"method"`
 	Host      string `json:"host"`
 	Path      string `json:"path"`
@@ -45,11 +47,14 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	failed := make(chan error)
 	for number, name := range ports {
 		server := &http.Server{
 			Addr:    net.JoinHostPort(os.Getenv("BIND"), strconv.Itoa(number)),
-			Handler: handler(name), ReadHeaderTimeout: 10 * time.Second,
+			Handler: handler(name), ReadHeaderTimeout: 10 * time.Second, Protocols: &protocols,
 		}
 		go func() { failed <- server.ListenAndServe() }()
 	}
@@ -86,7 +91,7 @@ func handler(port string) http.Handler {
 		_ = json.NewEncoder(w).Encode(answer{
 			Cluster: os.Getenv("CLUSTER"), Namespace: os.Getenv("NAMESPACE"), Pod: os.Getenv("POD"),
 			Version: os.Getenv("VERSION"), Port: port,
-			Method: r.Method, Host: r.Host, Path: r.URL.RequestURI(), Client: r.RemoteAddr,
+			Protocol: r.Proto, Method: r.Method, Host: r.Host, Path: r.URL.RequestURI(), Client: r.RemoteAddr,
 		})
 	})
 	return mux

@@ -37,7 +37,7 @@ func TestAnswer(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Cluster != "us-east" || got.Host != "web.example.com" || got.Path != "/a?b=c" || got.Port != "http" {
+	if got.Cluster != "us-east" || got.Host != "web.example.com" || got.Path != "/a?b=c" || got.Port != "http" || got.Protocol != "HTTP/1.1" {
 		t.Errorf("the answer is %+v", got)
 	}
 }
