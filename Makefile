@@ -29,8 +29,8 @@ test-stories: bin/lab ## Run the stories alone
 	go test -C test/e2e -race -run '^$$' ./...
 	bin/lab up -- go test -C test/e2e -race ./...
 
-bench: ## Run the benchmarks
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## Measure on real control planes and write docs/performance.md
+	go run -C test/bench . -write ../../docs/performance.md
 
 format: $(TOOLS) ## Format the code as lint wants it
 	@for m in $(MODULES); do (cd $$m && $(TOOLS)/golangci-lint fmt) || exit; done
