@@ -5,7 +5,7 @@ MODULES := $(patsubst %/go.mod,%,$(wildcard ./go.mod lab/go.mod test/*/go.mod))
 CACHE := $(or $(GIMBAL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gimbal)
 TOOLS := $(CACHE)/tools-$(shell git hash-object tools/go.sum | cut -c1-12)
 
-.PHONY: help build run test test-unit test-stories bench format lint manifests generate clean bin/lab
+.PHONY: help build run test test-unit test-stories fuzz bench format lint manifests generate clean bin/lab
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,14 @@ test-unit: bin/lab ## Run the unit tests alone
 
 # The lab's network leads nowhere else, so what the stories need is fetched and compiled before.
 test-stories: bin/lab ## Run the stories alone
-	go test -C test/e2e -race -run '^$$' ./...
-	bin/lab up -- go test -C test/e2e -race ./...
+	go test -C test/e2e -race -exec true ./... >/dev/null
+	bin/lab up -- go test -C test/e2e -race -count 1 -p 1 ./...
+
+FUZZTIME ?= 30s
+fuzz: ## Fuzz what untrusted input reaches, each target for FUZZTIME
+	@grep -rHo '^func Fuzz[A-Za-z]*' --include=*_test.go internal | while IFS=: read -r file target; do \
+		go test "./$$(dirname $$file)" -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) || exit; \
+	done
 
 bench: ## Measure on real control planes and write docs/performance.md
 	go run -C test/bench . -write ../../docs/performance.md
