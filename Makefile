@@ -25,6 +25,7 @@ test-unit: bin/lab ## Run the unit tests alone
 	go test -C lab -race ./...
 
 # The lab's network leads nowhere else, so what the stories need is fetched and compiled before.
+# Both packages have clusters: they take turns.
 test-stories: bin/lab ## Run the stories alone
 	go test -C test/e2e -race -exec true ./... >/dev/null
 	bin/lab up -- go test -C test/e2e -race -count 1 -p 1 ./...
