@@ -89,7 +89,14 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if !r.Leads() {
 		return reconcile.Result{}, nil
 	}
-	return c.serve(ctx, r, &uc)
+	result, err := c.serve(ctx, r, &uc)
+	switch {
+	case ctx.Err() != nil: // a graceful end is no failure
+		return reconcile.Result{}, nil
+	case apierrors.IsConflict(err): // the cache was behind
+		return reconcile.Result{RequeueAfter: 100 * time.Millisecond}, nil
+	}
+	return result, err
 }
 
 // compete returns the upstream's contender, started if need be.
