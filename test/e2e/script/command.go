@@ -32,6 +32,7 @@ func table() map[string]command {
 		"crash":      crash,
 		"create":     create,
 		"discover":   discover,
+		"errors":     errorLines,
 		"fault":      setFault,
 		"flood":      flood,
 		"gimbal":     runGimbal,

@@ -72,8 +72,8 @@ type story struct {
 	agents   map[string]*agent
 	marked   int64
 	endings  []func(testscript.T)
-	client   *http.Client // of the tier
-	traffic  *traffic
+	client   *http.Client        // of the tier
+	traffic  map[string]*traffic // by host
 }
 
 // key is that of the story among a script's values.
@@ -106,7 +106,7 @@ func (w *World) setUp(env *testscript.Env) error {
 	s := &story{
 		World: w, name: name, namespace: name + "-gimbal", team: name, dir: env.WorkDir, ctx: ctx,
 		clusters: map[string]*Cluster{w.Central.Name: w.Central},
-		proxies:  map[string]*proxy{}, agents: map[string]*agent{},
+		proxies:  map[string]*proxy{}, agents: map[string]*agent{}, traffic: map[string]*traffic{},
 	}
 	if w.Installed != "" {
 		// A lab may see the same story again before its namespaces are gone.

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -106,54 +105,64 @@ func (s *story) tier() *http.Client {
 type traffic struct {
 	cancel context.CancelFunc
 	done   chan struct{}
+	// begun and telling are closed after the first request, and after enough of them.
+	begun, telling chan struct{}
 
 	sent, failed int
 	first, last  time.Time // of the failures
 	reasons      map[string]int
 }
 
-// rate is how many requests a second there are at most in a stream.
-const rate = 50
+const (
+	// rate is how many requests a second there are at most in a stream.
+	rate = 50
+	// fewest is how many a stream has at least.
+	fewest = 50
+)
 
 // runTraffic starts a stream of requests, or stops it and prints how many failed, and
-// in how long a time.
+// in how long a time. Without a LIMIT for that time none may fail.
 func runTraffic(s *story, args []string) (string, error) {
 	switch {
 	case len(args) == 2 && args[0] == "start":
 		return "", s.startTraffic(args[1])
-	case len(args) == 1 && args[0] == "stop":
-		return s.stopTraffic(0)
 	case len(args) == 2 && args[0] == "stop":
-		limit, err := time.ParseDuration(args[1])
+		return s.stopTraffic(args[1], 0)
+	case len(args) == 3 && args[0] == "stop":
+		limit, err := time.ParseDuration(args[2])
 		if err != nil {
 			return "", err
 		}
-		return s.stopTraffic(limit)
+		return s.stopTraffic(args[1], limit)
 	}
-	return "", usage("traffic start HOST, or traffic stop [LIMIT]")
+	return "", usage("traffic start HOST, or traffic stop HOST [LIMIT]")
 }
 
 func (s *story) startTraffic(host string) error {
-	ctx, cancel := context.WithCancel(s.ctx)
-	t := &traffic{cancel: cancel, done: make(chan struct{}), reasons: map[string]int{}}
 	s.mu.Lock()
-	running := s.traffic
-	s.traffic = t
+	_, running := s.traffic[host]
 	s.mu.Unlock()
-	if running != nil {
-		cancel()
-		return fmt.Errorf("traffic runs already")
+	if running {
+		return fmt.Errorf("traffic to %s runs already", host)
 	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	t := &traffic{
+		cancel: cancel, done: make(chan struct{}), begun: make(chan struct{}), telling: make(chan struct{}), reasons: map[string]int{},
+	}
+	s.mu.Lock()
+	s.traffic[host] = t
+	s.mu.Unlock()
 	s.atEnd(func(testscript.T) { cancel(); <-t.done })
-	var started sync.WaitGroup
-	started.Add(1)
-	go t.run(ctx, s, host, started.Done)
-	started.Wait()
+	go t.run(ctx, s, host)
+	select {
+	case <-t.begun:
+	case <-t.done:
+	}
 	return nil
 }
 
-// run sends requests until ctx ends; begun is called after the first one.
-func (t *traffic) run(ctx context.Context, s *story, host string, begun func()) {
+// run sends requests until ctx ends.
+func (t *traffic) run(ctx context.Context, s *story, host string) {
 	defer close(t.done)
 	tick := time.NewTicker(time.Second / rate)
 	defer tick.Stop()
@@ -161,7 +170,7 @@ func (t *traffic) run(ctx context.Context, s *story, host string, begun func()) 
 		start := time.Now()
 		answer, err := s.ask(ctx, host)
 		if ctx.Err() != nil {
-			break
+			return
 		}
 		reason := answer["status"]
 		if err != nil {
@@ -174,36 +183,39 @@ func (t *traffic) run(ctx context.Context, s *story, host string, begun func()) 
 			t.last = time.Now()
 			t.reasons[reason]++
 		}
-		if t.sent == 1 {
-			begun()
+		switch t.sent {
+		case 1:
+			close(t.begun)
+		case fewest:
+			close(t.telling)
 		}
 		select {
 		case <-ctx.Done():
+			return
 		case <-tick.C:
 		}
-	}
-	if t.sent == 0 {
-		begun()
 	}
 }
 
 // stopTraffic ends the stream; requests may have failed for so long.
-func (s *story) stopTraffic(limit time.Duration) (string, error) {
+func (s *story) stopTraffic(host string, limit time.Duration) (string, error) {
 	s.mu.Lock()
-	t := s.traffic
-	s.traffic = nil
+	t := s.traffic[host]
+	delete(s.traffic, host)
 	s.mu.Unlock()
 	if t == nil {
-		return "", fmt.Errorf("no traffic runs")
+		return "", fmt.Errorf("no traffic to %s runs", host)
+	}
+	select {
+	case <-t.telling:
+	case <-time.After(time.Minute):
+		return "", fmt.Errorf("there are too few requests to %s to tell", host)
 	}
 	t.cancel()
 	<-t.done
 	within := t.last.Sub(t.first).Round(time.Millisecond)
 	out := fmt.Sprintf("%d requests, %d failed within %s %v\n", t.sent, t.failed, within, t.reasons)
-	switch {
-	case t.sent < rate:
-		return out, fmt.Errorf("that is too few to tell")
-	case t.failed > 0 && within >= limit:
+	if t.failed > 0 && within >= limit {
 		return out, fmt.Errorf("requests may fail within %s: %s", limit, out)
 	}
 	return out, nil
