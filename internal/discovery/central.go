@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,7 +43,7 @@ type central struct {
 // entry is what the central cluster holds for one key.
 type entry struct {
 	service *corev1.Service
-	slices  map[string]*discoveryv1.EndpointSlice
+	slices  []*discoveryv1.EndpointSlice
 }
 
 func newCentral(client kubernetes.Interface, backend string, changed func(relisted bool, keys ...mirror.Key)) *central {
@@ -82,11 +83,7 @@ func (c *central) Objects(key mirror.Key) mirror.Objects {
 	if h == nil {
 		return mirror.Objects{}
 	}
-	o := mirror.Objects{Service: h.service, Slices: make([]*discoveryv1.EndpointSlice, 0, len(h.slices))}
-	for _, s := range h.slices {
-		o.Slices = append(o.Slices, s)
-	}
-	return o
+	return mirror.Objects{Service: h.service, Slices: slices.Clone(h.slices)}
 }
 
 // Keys returns the keys of which the central cluster holds anything.
@@ -198,10 +195,7 @@ func link(c *central, key mirror.Key, o metav1.Object) {
 	case *corev1.Service:
 		h.service = o
 	case *discoveryv1.EndpointSlice:
-		if h.slices == nil {
-			h.slices = map[string]*discoveryv1.EndpointSlice{}
-		}
-		h.slices[o.Name] = o
+		h.slices = append(h.slices, o)
 		c.endpoints += len(o.Endpoints)
 	}
 }
@@ -216,7 +210,7 @@ func unlink(c *central, o metav1.Object) {
 	case *corev1.Service:
 		h.service = nil
 	case *discoveryv1.EndpointSlice:
-		delete(h.slices, o.Name)
+		h.slices = slices.DeleteFunc(h.slices, func(s *discoveryv1.EndpointSlice) bool { return s == o })
 		c.endpoints -= len(o.Endpoints)
 	}
 	if h.service == nil && len(h.slices) == 0 {

@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"cmp"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,11 +30,17 @@ func TrimService(s *corev1.Service) *corev1.Service {
 
 // TrimSlice drops from a central slice what Plan, Owner, Expired and counting
 // endpoints don't read, and returns it. It changes its argument, as TrimService does.
-// Annotations stay, since an update of a slice replaces all of it; and the conditions
-// of each endpoint lie together in one allocation.
+// Annotations stay, since an update of a slice replaces all of it.
 func TrimSlice(es *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	es.ObjectMeta = trimMeta(&es.ObjectMeta)
-	conditions := make([]bool, 0, 3*len(es.Endpoints))
+	es.Endpoints = trimEndpoints(es.Endpoints)
+	return es
+}
+
+// trimEndpoints copies endpoints to allocations of the exact size: one for all
+// conditions, and one for each zone.
+func trimEndpoints(in []discoveryv1.Endpoint) []discoveryv1.Endpoint {
+	conditions := make([]bool, 0, 3*len(in))
 	pack := func(p *bool) *bool {
 		if p == nil {
 			return nil
@@ -40,14 +48,18 @@ func TrimSlice(es *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 		conditions = append(conditions, *p)
 		return &conditions[len(conditions)-1]
 	}
-	var zone *string
-	for i := range es.Endpoints {
-		e := &es.Endpoints[i]
-		if equal(e.Zone, zone) {
-			e.Zone = zone
+	zones := map[string]*string{}
+	out := make([]discoveryv1.Endpoint, len(in))
+	for i := range in {
+		e := &in[i]
+		zone := e.Zone
+		if zone != nil {
+			if zones[*zone] == nil {
+				zones[*zone] = zone
+			}
+			zone = zones[*zone]
 		}
-		zone = e.Zone
-		es.Endpoints[i] = discoveryv1.Endpoint{
+		out[i] = discoveryv1.Endpoint{
 			Addresses: e.Addresses,
 			Conditions: discoveryv1.EndpointConditions{
 				Ready:       pack(e.Conditions.Ready),
@@ -55,10 +67,10 @@ func TrimSlice(es *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 				Terminating: pack(e.Conditions.Terminating),
 			},
 			Hostname: e.Hostname,
-			Zone:     e.Zone,
+			Zone:     zone,
 		}
 	}
-	return es
+	return out
 }
 
 func trimMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {
@@ -68,9 +80,32 @@ func trimMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {
 		UID:               m.UID,
 		ResourceVersion:   m.ResourceVersion,
 		DeletionTimestamp: m.DeletionTimestamp,
-		Labels:            m.Labels,
-		Annotations:       m.Annotations,
+		Labels:            shared(m.Labels),
+		Annotations:       shared(m.Annotations),
 		OwnerReferences:   m.OwnerReferences,
 		Finalizers:        m.Finalizers,
 	}
+}
+
+// shared returns a copy of m in which the strings that all of Gimbal's objects have in
+// common are constants, lest every object holds its own copies.
+func shared(m map[string]string) map[string]string {
+	if m == nil {
+		return nil
+	}
+	out := make(map[string]string, len(m))
+	for k, v := range m {
+		out[cmp.Or(constant(k), k)] = cmp.Or(constant(v), v)
+	}
+	return out
+}
+
+// constant returns the constant that is equal to s, or "".
+func constant(s string) string {
+	for _, c := range [...]string{discoveryv1.LabelServiceName, discoveryv1.LabelManagedBy, ManagedBy, LabelBackend, LabelService, AnnotationSource} {
+		if s == c {
+			return c
+		}
+	}
+	return ""
 }
