@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -46,8 +45,8 @@ type agentOptions struct {
 	Metrics      *Metrics
 	Logger       *slog.Logger
 	Clock        clock.WithTicker
-	// Refused is called with refusals that were not there before, and the UID of the central Service if there is one.
-	Refused func(refusals []mirror.Refusal, service types.UID)
+	// Refused is called with refusals that were not there before: first with all of the first pass, then as they come.
+	Refused func([]refused)
 	// Dirty is called, often, when the agent's status may have changed. It returns at once.
 	Dirty func()
 }
@@ -77,6 +76,7 @@ type agent struct {
 	started  bool                     // source and central view were complete; the workers run
 	first    map[mirror.Key]bool      // keys of the first pass that are still to come
 	settled  bool                     // the first pass is over
+	untold   []refused                // refusals of the first pass
 	complete bool                     // the source is complete now
 	lastView time.Time
 	failure  *upstream.Error // why the source isn't complete
@@ -149,11 +149,29 @@ func (a *agent) begin(keys []mirror.Key) {
 func (a *agent) passed(key mirror.Key) {
 	a.mu.Lock()
 	delete(a.first, key)
-	news := !a.settled && len(a.first) == 0
-	a.settled = a.settled || news
+	settles := !a.settled && len(a.first) == 0
+	a.settled = a.settled || settles
+	untold := a.untold
+	if settles {
+		a.untold = nil
+	}
 	a.mu.Unlock()
-	if news {
+	if settles {
+		a.Refused(untold)
 		a.Dirty()
+	}
+}
+
+// tell hands on refusals, those of the first pass together at its end.
+func (a *agent) tell(news []refused) {
+	a.mu.Lock()
+	settled := a.settled
+	if !settled {
+		a.untold = append(a.untold, news...)
+	}
+	a.mu.Unlock()
+	if settled {
+		a.Refused(news)
 	}
 }
 

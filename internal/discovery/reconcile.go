@@ -105,7 +105,11 @@ func (a *agent) setRefusals(key mirror.Key, now []mirror.Refusal) {
 		if s := a.central.Objects(key).Service; s != nil {
 			uid = s.UID
 		}
-		a.Refused(added, uid)
+		news := make([]refused, len(added))
+		for i, r := range added {
+			news[i] = refused{r, uid}
+		}
+		a.tell(news)
 		a.Dirty()
 	}
 }

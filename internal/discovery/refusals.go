@@ -5,8 +5,16 @@ import (
 	"slices"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/projectcontour/gimbal/internal/mirror"
 )
+
+// refused is a refusal, and the UID of the central Service if there is one.
+type refused struct {
+	mirror.Refusal
+	service types.UID
+}
 
 // refusals are an upstream's refusals at present, by key.
 type refusals struct {

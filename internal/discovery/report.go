@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -25,28 +24,36 @@ const (
 )
 
 // refusedEvents returns a function that tells a team, by an event on the central
-// Service's name, what of its upstream Service isn't mirrored. Refusals that the status already lists are not news.
-func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]mirror.Refusal, types.UID) {
+// Service's name, what of its upstream Service isn't mirrored.
+func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]refused) {
 	upstream := uc.Name // the object itself is written to later on
 	var mu sync.Mutex
-	known := map[v1alpha1.Refusal]bool{}
-	for _, r := range uc.Status.Refusals {
-		known[r] = true
-	}
-	return func(refusals []mirror.Refusal, service types.UID) {
+	old := uc.Status.DeepCopy()
+	return func(refusals []refused) {
+		mu.Lock()
+		if old != nil {
+			refusals, old = news(refusals, old), nil
+		}
+		mu.Unlock()
 		for _, r := range refusals {
-			line := v1alpha1.Refusal{Namespace: r.Namespace, Service: r.Name, Reason: string(r.Reason), Message: r.Message}
-			mu.Lock()
-			old := known[line]
-			delete(known, line)
-			mu.Unlock()
-			if old {
-				continue
-			}
-			on := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: r.Namespace, Name: mirror.ServiceName(upstream, r.Key), UID: service}
+			on := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: r.Namespace, Name: mirror.ServiceName(upstream, r.Key), UID: r.service}
 			c.recorder.Eventf(on, nil, corev1.EventTypeWarning, string(r.Reason), "Mirror", "upstream %s: %s", upstream, clip(r.Message))
 		}
 	}
+}
+
+// news returns those of all refusals that an earlier agent hasn't told yet. Where the
+// status had to leave some out, and there are as many as ever, they count as the same:
+// a restart is no news.
+func news(all []refused, old *v1alpha1.UpstreamClusterStatus) []refused {
+	if int(old.Refused) > len(old.Refusals) && int(old.Refused) == len(all) {
+		return nil
+	}
+	return slices.DeleteFunc(all, func(r refused) bool {
+		return slices.Contains(old.Refusals, v1alpha1.Refusal{
+			Namespace: r.Namespace, Service: r.Name, Reason: string(r.Reason), Message: r.Message,
+		})
+	})
 }
 
 // confirm carries out an operator's confirmation of held deletions and takes its annotation away.

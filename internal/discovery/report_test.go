@@ -1,0 +1,39 @@
+package discovery
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/mirror"
+)
+
+func TestNews(t *testing.T) {
+	refusals := func(from, to int) (all []refused, lines []v1alpha1.Refusal) {
+		for i := from; i < to; i++ {
+			name := fmt.Sprintf("web-%02d", i)
+			all = append(all, refused{Refusal: mirror.Refusal{Key: mirror.Key{Namespace: "team", Name: name}, Reason: mirror.ReasonExternalName}})
+			lines = append(lines, v1alpha1.Refusal{Namespace: "team", Service: name, Reason: string(mirror.ReasonExternalName)})
+		}
+		return all, lines
+	}
+	_, listed := refusals(0, 20)
+	for name, tc := range map[string]struct {
+		now, before, want int
+	}{
+		"none before":              {3, 0, 3},
+		"all listed":               {3, 3, 0},
+		"one more":                 {4, 3, 1},
+		"as many as are left out":  {25, 25, 0},
+		"more than were left out":  {26, 25, 6},
+		"fewer than were left out": {24, 25, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now, _ := refusals(0, tc.now)
+			old := &v1alpha1.UpstreamClusterStatus{Refused: int32(tc.before), Refusals: listed[:min(tc.before, len(listed))]}
+			if got := news(now, old); len(got) != tc.want {
+				t.Errorf("%d are news, want %d: %v", len(got), tc.want, got)
+			}
+		})
+	}
+}
