@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -76,13 +77,23 @@ func (g *guard) Begin() {
 	g.decide(pending, total)
 }
 
-// decide judges every deletion that is due at present.
+// decide judges every deletion that is due at present, but those that were confirmed.
 func (g *guard) decide(pending []mirror.Key, total int) {
-	start := g.now().Add(-guardWindow)
-	g.deleted = slices.DeleteFunc(g.deleted, func(t time.Time) bool { return t.Before(start) })
+	now := g.now()
+	due := make(map[mirror.Key]bool, len(pending))
+	for _, k := range pending {
+		due[k] = true
+	}
+	for k, why := range g.admitted {
+		if why == byShare && !due[k] {
+			g.deleted = append(g.deleted, now) // its Service is gone; Deleted is about to say so
+		}
+	}
+	pending = slices.DeleteFunc(pending, func(k mirror.Key) bool { return g.admitted[k] == byOperator })
+	maps.DeleteFunc(g.admitted, func(_ mirror.Key, why admission) bool { return why == byShare })
+	g.deleted = slices.DeleteFunc(g.deleted, func(t time.Time) bool { return t.Before(now.Add(-guardWindow)) })
 	past := len(g.deleted)
 	clear(g.held)
-	clear(g.admitted)
 	g.holding = g.holding || !g.rule.Allows(total+past, len(pending)+past)
 	for _, k := range pending {
 		if g.holding {

@@ -181,3 +181,45 @@ func TestGuardConfirm(t *testing.T) {
 		t.Errorf("an upstream of 8 Services isn't guarded; deleted %d", got)
 	}
 }
+
+// Between a Service's deletion and the guard's being told of it another one is judged: the first still counts.
+func TestGuardCountsDeletionsUnderWay(t *testing.T) {
+	w := newWorld(12)
+	g := w.guard(guardRule, false)
+	w.lose(0, 3)
+	for i := range 3 {
+		if !g.Admit(keyOf(i)) {
+			t.Fatalf("deletion %d of 12 isn't admitted", i+1)
+		}
+		delete(w.central, keyOf(i))
+	}
+	w.lose(3, 4)
+	if g.Admit(keyOf(3)) {
+		t.Error("the fourth deletion of 12 is admitted while three are under way")
+	}
+	for i := range 3 {
+		g.Deleted(keyOf(i))
+	}
+	w.lose(4, 5)
+	if g.Admit(keyOf(4)); g.Held() != 2 {
+		t.Errorf("%d are held, want 2", g.Held())
+	}
+}
+
+// What an operator confirmed goes ahead, whatever else is gone by then.
+func TestGuardKeepsConfirmations(t *testing.T) {
+	w := newWorld(20)
+	g := w.guard(guardRule, false)
+	w.lose(0, 12)
+	w.reconcile(g)
+	if _, due := g.Confirm(12); due != 12 {
+		t.Fatalf("%d are due, want 12", due)
+	}
+	w.lose(12, 20)
+	if g.Admit(keyOf(12)) {
+		t.Error("a deletion that wasn't confirmed is admitted with the confirmed ones")
+	}
+	if !g.Admit(keyOf(0)) || g.Held() != 8 {
+		t.Errorf("the confirmed deletions are held again: %d are, want 8", g.Held())
+	}
+}
