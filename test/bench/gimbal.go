@@ -142,6 +142,22 @@ func (w *world) rss() (now, peak int) {
 	return procValue(file, "VmRSS:"), procValue(file, "VmHWM:")
 }
 
+// cpu returns the processor time that gimbal has used.
+func (w *world) cpu() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", w.process.PID()))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(f[11])
+	kernel, _ := strconv.Atoi(f[12])
+	return time.Duration(user+kernel) * (time.Second / 100) // USER_HZ
+}
+
 // profile saves a profile of gimbal where that was asked for.
 func (w *world) profile(name, path string) {
 	if w.pprof == "" {

@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 
 	"github.com/projectcontour/gimbal/lab/controlplane"
 )
@@ -39,19 +41,23 @@ func observe(ctx context.Context, c *controlplane.ControlPlane) (*observer, erro
 		return nil, err
 	}
 	o := &observer{objects: map[string]map[types.NamespacedName]bool{}, last: map[string]time.Time{}, tokens: map[string]time.Time{}}
-	hour := metav1.ListOptions{TimeoutSeconds: new(int64(3600))}
-	services, err := client.CoreV1().Services("").Watch(ctx, hour)
+	services, slices := client.CoreV1().Services(""), client.DiscoveryV1().EndpointSlices("")
+	none, err := services.List(ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
 		return nil, err
 	}
-	slices, err := client.DiscoveryV1().EndpointSlices("").Watch(ctx, hour)
-	if err != nil {
-		return nil, err
+	for _, follow := range []watchFunc{services.Watch, slices.Watch} {
+		// The API server ends a watch that falls behind on a busy machine; another goes on where it ended.
+		w, err := watchtools.NewRetryWatcherWithContext(ctx, none.ResourceVersion, &cache.ListWatch{WatchFuncWithContext: follow})
+		if err != nil {
+			return nil, err
+		}
+		go o.follow(w)
 	}
-	go o.follow(services)
-	go o.follow(slices)
 	return o, nil
 }
+
+type watchFunc = func(context.Context, metav1.ListOptions) (watch.Interface, error)
 
 func (o *observer) follow(w watch.Interface) {
 	for e := range w.ResultChan() {
@@ -75,7 +81,7 @@ func (o *observer) take(e watch.Event, now time.Time) {
 				o.tokens[token] = now
 			}
 		}
-	default:
+	case *metav1.Status:
 		o.failed = fmt.Errorf("the watch that measures got %v", e)
 	}
 }

@@ -127,6 +127,14 @@ func (t times) String() string {
 	return fmt.Sprintf("p50 %s, p99 %s", short(t.at(50)), short(t.at(99)))
 }
 
+func (t times) list() string {
+	var all []string
+	for _, d := range t {
+		all = append(all, short(d))
+	}
+	return strings.Join(all, ", ")
+}
+
 func short(d time.Duration) string {
 	switch {
 	case d < 100*time.Millisecond:
