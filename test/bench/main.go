@@ -51,7 +51,7 @@ func parse(args []string) (options, error) {
 	var chosen string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&chosen, "run", strings.Join(parts, ","), "what to measure, separated by commas")
-	f.IntVar(&o.rounds, "rounds", 3, "how often the first sync and the plain client's writes are repeated, in turns")
+	f.IntVar(&o.rounds, "rounds", 5, "how often the first sync and the plain client's writes are repeated, in turns")
 	f.StringVar(&o.gimbal, "gimbal", "", "the program to measure (default: built from this checkout)")
 	f.StringVar(&o.write, "write", "", "the document to write the table into, between its markers")
 	f.StringVar(&o.pprof, "pprof", "", "a directory to write CPU and heap profiles of gimbal to")

@@ -38,6 +38,8 @@ const (
 // world is a central and an upstream control plane, and clients of both.
 type world struct {
 	options
+	cancel func() // ends what watches
+
 	size  size
 	cache *component.Cache
 	dir   string
@@ -57,7 +59,8 @@ type world struct {
 
 // newWorld starts both control planes, gives Gimbal what it needs, and fills the upstream.
 func newWorld(ctx context.Context, o options, s size) (*world, error) {
-	w := &world{options: o, size: s}
+	ctx, cancel := context.WithCancel(ctx)
+	w := &world{options: o, size: s, cancel: cancel}
 	if err := w.start(ctx); err != nil {
 		w.close()
 		return nil, err
@@ -96,6 +99,7 @@ func (w *world) controlPlane(ctx context.Context, name string) (*controlplane.Co
 
 // close ends every process of the world.
 func (w *world) close() {
+	w.cancel()
 	if w.process != nil {
 		w.process.Kill()
 	}
