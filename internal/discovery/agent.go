@@ -45,6 +45,8 @@ type agentOptions struct {
 	Metrics      *Metrics
 	Logger       *slog.Logger
 	Clock        clock.WithTicker
+	// Leads says whether the upstream's Lease is held: without it nothing is written.
+	Leads func() bool
 	// Refused is called with refusals that were not there before: first with all of the first pass, then as they come.
 	Refused func([]refused)
 	// Dirty is called, often, when the agent's status may have changed. It returns at once.
@@ -95,7 +97,7 @@ func newAgent(o agentOptions) *agent {
 	}
 	a.rules.Store(&o.Rules)
 	a.central = newCentral(o.Client, o.Name, a.centralChanged)
-	a.applier = &applier{client: o.Client, view: a.central, backend: o.Name, metrics: o.Metrics}
+	a.applier = &applier{client: o.Client, view: a.central, backend: o.Name, metrics: o.Metrics, leads: o.Leads}
 	a.guard = newGuard(o.Guard, o.Holding, o.Clock.Now, a.orphans)
 	a.queue = priorityqueue.New(o.Name, func(q *priorityqueue.Opts[mirror.Key]) {
 		q.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[mirror.Key](5*time.Millisecond, retryMax)
@@ -347,7 +349,7 @@ func (a *agent) settle(key mirror.Key, priority int, err error) {
 		opts.RateLimited = true
 		a.queue.AddWithOpts(opts, key)
 	}
-	if errors.Is(err, errBehind) || errors.Is(err, errRetryLater) {
+	if errors.Is(err, errBehind) || errors.Is(err, errRetryLater) || errors.Is(err, errNotLeading) {
 		return
 	}
 	a.mu.Lock()

@@ -23,6 +23,9 @@ var errBehind = errors.New("the view of the central cluster was behind")
 // errTaken says that an object of the name exists and isn't the upstream's.
 var errTaken = errors.New("the name is taken by an object that isn't this upstream's")
 
+// errNotLeading says that another replica may serve the upstream by now.
+var errNotLeading = errors.New("the Lease isn't held any more")
+
 // applier carries out planned changes of one upstream. Updates and deletes carry
 // the UID and resource version on which the plan was made.
 type applier struct {
@@ -30,12 +33,16 @@ type applier struct {
 	view    *central
 	backend string
 	metrics *Metrics
+	leads   func() bool // whether the upstream's Lease is held
 }
 
 // Apply carries out changes in order and stops at the first that fails.
 func (a *applier) Apply(ctx context.Context, changes []mirror.Change) error {
 	var owner types.UID
 	for _, c := range changes {
+		if !a.leads() {
+			return errNotLeading
+		}
 		var err error
 		if c.Service != nil {
 			owner, err = a.service(ctx, c)

@@ -101,7 +101,7 @@ func (c *contender) lost() {
 func (c *contender) Leads() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.led != nil && c.led.Err() == nil
+	return c.led != nil && c.led.Err() == nil && c.lock.fresh(c.times.Renew)
 }
 
 // Agent returns the running agent and what it was made from, or nil.

@@ -258,6 +258,7 @@ func (c *controller) ensureAgent(ctx context.Context, r *running, uc *v1alpha1.U
 		Holding: uc.Status.HeldDeletions > 0, StaleAfter: ok.StaleAfter,
 		Workers: c.options.Workers, Namespaces: c.namespaces,
 		Metrics: c.metrics, Logger: logger, Clock: c.clock,
+		Leads:   r.Leads,
 		Refused: c.refusedEvents(uc),
 		Dirty:   func() { c.notify(name, 250*time.Millisecond) },
 	}
@@ -296,7 +297,7 @@ func (c *controller) finalize(ctx context.Context, r *running, uc *v1alpha1.Upst
 	}
 	r.StopAgent()
 	if uc.Spec.DeletionPolicy != v1alpha1.DeletionPolicyRetain {
-		if err := removeAll(ctx, c.direct, c.metrics, uc.Name); err != nil {
+		if err := removeAll(ctx, c.direct, c.metrics, uc.Name, r.Leads); err != nil {
 			return fmt.Errorf("removing the central objects of upstream %s: %w", uc.Name, err)
 		}
 	}

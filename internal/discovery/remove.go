@@ -21,12 +21,12 @@ const (
 )
 
 // removeAll deletes every central object of an upstream: the Services first, so that traffic ends at once.
-func removeAll(ctx context.Context, client kubernetes.Interface, metrics *Metrics, backend string) error {
+func removeAll(ctx context.Context, client kubernetes.Interface, metrics *Metrics, backend string, leads func() bool) error {
 	owned, err := listOwned(ctx, client, backend)
 	if err != nil {
 		return err
 	}
-	a := &applier{client: client, view: newCentral(client, backend, func(bool, ...mirror.Key) {}), backend: backend, metrics: metrics}
+	a := &applier{client: client, view: newCentral(client, backend, func(bool, ...mirror.Key) {}), backend: backend, metrics: metrics, leads: leads}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(removeWorkers)
 	for _, objects := range owned {

@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
@@ -81,21 +82,45 @@ type modestLock struct {
 	resourcelock.Interface
 	spread *spread
 	holds  bool
+	// renewed is when the last write that took or renewed the Lease began.
+	renewed atomic.Pointer[time.Time]
 }
 
 // Create implements resourcelock.Interface.
 func (l *modestLock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
-	err := l.spread.take(ctx, func() error { return l.Interface.Create(ctx, r) })
+	err := l.spread.take(ctx, func() error {
+		return l.timed(func() error { return l.Interface.Create(ctx, r) })
+	})
 	l.holds = err == nil
 	return err
 }
 
+// timed records when a write began that succeeded.
+func (l *modestLock) timed(write func() error) error {
+	start := time.Now()
+	err := write()
+	if err == nil {
+		l.renewed.Store(&start)
+	}
+	return err
+}
+
+// fresh says whether the Lease was renewed within limit. A process that was frozen has
+// lost its Lease before anything tells it so, and so has one in a machine that slept, by
+// whose monotonic clock no time has passed.
+func (l *modestLock) fresh(limit time.Duration) bool {
+	at := l.renewed.Load()
+	return at != nil && max(time.Since(*at), time.Now().Round(0).Sub(at.Round(0))) < limit
+}
+
 // Update implements resourcelock.Interface.
 func (l *modestLock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
-	update := func() error { return l.Interface.Update(ctx, r) }
+	update := func() error {
+		return l.timed(func() error { return l.Interface.Update(ctx, r) })
+	}
 	if r.HolderIdentity != l.Identity() { // it gives the Lease back
 		l.release()
-		return update()
+		return l.Interface.Update(ctx, r)
 	}
 	if l.holds {
 		return update()
@@ -107,6 +132,7 @@ func (l *modestLock) Update(ctx context.Context, r resourcelock.LeaderElectionRe
 
 // release says that the Lease is given back or was lost.
 func (l *modestLock) release() {
+	l.renewed.Store(nil)
 	if l.holds {
 		l.holds = false
 		l.spread.lose()
