@@ -211,6 +211,23 @@ func end(s *story, args []string) (string, error) {
 	return "", a.stop()
 }
 
+// freeze stops a gimbal discover in its tracks: it keeps its connections and does nothing.
+func freeze(s *story, args []string) (string, error) { return s.signal("freeze", syscall.SIGSTOP, args) }
+
+// thaw lets one go on.
+func thaw(s *story, args []string) (string, error) { return s.signal("thaw", syscall.SIGCONT, args) }
+
+func (s *story) signal(command string, sig syscall.Signal, args []string) (string, error) {
+	if len(args) != 1 {
+		return "", usage(command + " NAME")
+	}
+	a, err := s.agent(args[0])
+	if err != nil {
+		return "", err
+	}
+	return "", a.cmd.Process.Signal(sig)
+}
+
 func (a *agent) kill() error {
 	err := a.cmd.Process.Kill()
 	<-a.done
