@@ -212,7 +212,9 @@ func end(s *story, args []string) (string, error) {
 }
 
 // freeze stops a gimbal discover in its tracks: it keeps its connections and does nothing.
-func freeze(s *story, args []string) (string, error) { return s.signal("freeze", syscall.SIGSTOP, args) }
+func freeze(s *story, args []string) (string, error) {
+	return s.signal("freeze", syscall.SIGSTOP, args)
+}
 
 // thaw lets one go on.
 func thaw(s *story, args []string) (string, error) { return s.signal("thaw", syscall.SIGCONT, args) }
