@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -100,11 +101,13 @@ func newProxy(c *Cluster) (*proxy, error) {
 			ForceAttemptHTTP2: true,
 		},
 		FlushInterval:  -1,
+		ErrorLog:       log.New(io.Discard, "", 0), // it fails on purpose
 		ModifyResponse: p.modify,
 		ErrorHandler:   func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	p.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, forward) }))
 	p.server.EnableHTTP2 = true
+	p.server.Config.ErrorLog = forward.ErrorLog
 	p.server.StartTLS()
 	return p, nil
 }
