@@ -37,9 +37,10 @@ type agentOptions struct {
 	// AllowedCIDRs are those of Rules.Addresses, which is made anew when the central cluster's ranges change.
 	AllowedCIDRs []string
 	Guard        mirror.Guard
-	Holding      bool          // a hold was in force when the upstream was last served
-	StaleAfter   time.Duration // 0: never
-	LastView     time.Time     // last complete view of an earlier agent; zero if none
+	Holding      bool                // a hold was in force when the upstream was last served
+	Taken        map[mirror.Key]bool // whose central names an earlier agent found taken
+	StaleAfter   time.Duration       // 0: never
+	LastView     time.Time           // last complete view of an earlier agent; zero if none
 	Workers      int
 	Namespaces   namespaceSet
 	Metrics      *Metrics

@@ -36,12 +36,19 @@ type applier struct {
 	leads   func() bool // whether the upstream's Lease is held
 }
 
-// Apply carries out changes in order and stops at the first that fails.
-func (a *applier) Apply(ctx context.Context, changes []mirror.Change) error {
+// Apply carries out changes in order and stops at the first that fails. If careful, it
+// reads before it creates: where a name was taken before, it mostly still is, and a
+// create that can only fail is a write too many.
+func (a *applier) Apply(ctx context.Context, changes []mirror.Change, careful bool) error {
 	var owner types.UID
 	for _, c := range changes {
 		if !a.leads() {
 			return errNotLeading
+		}
+		if careful && c.Verb == mirror.Create {
+			if err := a.free(ctx, c); err != nil {
+				return err
+			}
 		}
 		var err error
 		if c.Service != nil {
@@ -105,6 +112,21 @@ func (a *applier) slice(ctx context.Context, c mirror.Change, owner types.UID) e
 	}
 	a.view.Put(got)
 	return nil
+}
+
+// free returns an error unless the name of an object to create is free.
+func (a *applier) free(ctx context.Context, c mirror.Change) error {
+	var o metav1.Object
+	var err error
+	if c.Service != nil {
+		o, err = a.client.CoreV1().Services(c.Service.Namespace).Get(ctx, c.Service.Name, metav1.GetOptions{})
+	} else {
+		o, err = a.client.DiscoveryV1().EndpointSlices(c.Slice.Namespace).Get(ctx, c.Slice.Name, metav1.GetOptions{})
+	}
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return a.taken(o, err)
 }
 
 // taken says what stands in the way of a create: an object of ours that the view hasn't seen, or a foreign one.

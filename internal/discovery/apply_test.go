@@ -14,7 +14,7 @@ import (
 func TestNothingIsWrittenWithoutTheLease(t *testing.T) {
 	a := &applier{leads: func() bool { return false }} // it has no client to write with
 	change := mirror.Change{Verb: mirror.Create, Service: &corev1.Service{}}
-	if err := a.Apply(t.Context(), []mirror.Change{change}); !errors.Is(err, errNotLeading) {
+	if err := a.Apply(t.Context(), []mirror.Change{change}, false); !errors.Is(err, errNotLeading) {
 		t.Errorf("error %v, want %v", err, errNotLeading)
 	}
 }

@@ -255,7 +255,7 @@ func (c *controller) ensureAgent(ctx context.Context, r *running, uc *v1alpha1.U
 	name := uc.Name // the object itself is written to later on
 	options := agentOptions{
 		Name: name, Source: source, AllowedCIDRs: uc.Spec.AllowedCIDRs, Client: c.direct, Rules: ok.Rules, Guard: ok.Guard,
-		Holding: uc.Status.HeldDeletions > 0, StaleAfter: ok.StaleAfter,
+		Holding: uc.Status.HeldDeletions > 0, Taken: taken(uc), StaleAfter: ok.StaleAfter,
 		Workers: c.options.Workers, Namespaces: c.namespaces,
 		Metrics: c.metrics, Logger: logger, Clock: c.clock,
 		Leads:   r.Leads,
@@ -267,6 +267,17 @@ func (c *controller) ensureAgent(ctx context.Context, r *running, uc *v1alpha1.U
 	}
 	r.StartAgent(newAgent(options), ok.Fingerprint)
 	return nil
+}
+
+// taken returns the keys whose central names were found taken, as far as the status lists them.
+func taken(uc *v1alpha1.UpstreamCluster) map[mirror.Key]bool {
+	keys := map[mirror.Key]bool{}
+	for _, r := range uc.Status.Refusals {
+		if r.Reason == string(mirror.ReasonNameTaken) {
+			keys[mirror.Key{Namespace: r.Namespace, Name: r.Service}] = true
+		}
+	}
+	return keys
 }
 
 func (c *controller) secret(ctx context.Context, uc *v1alpha1.UpstreamCluster) (*corev1.Secret, error) {

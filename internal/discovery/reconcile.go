@@ -33,7 +33,7 @@ func (a *agent) reconcile(ctx context.Context, key mirror.Key) error {
 		a.Dirty()
 	}
 	changes := mirror.Plan(desired, current)
-	err := a.applier.Apply(ctx, changes)
+	err := a.applier.Apply(ctx, changes, a.Taken[key] || a.refusals.Has(key, mirror.ReasonNameTaken))
 	if refusal, ok := refusedBy(key, a.Name, err); ok {
 		a.setRefusals(key, append(refused, refusal))
 		return errRetryLater

@@ -52,6 +52,13 @@ func (r *refusals) Set(key mirror.Key, now []mirror.Refusal) (added []mirror.Ref
 	return added, true
 }
 
+// Has says whether a key has a refusal of a reason.
+func (r *refusals) Has(key mirror.Key, reason mirror.Reason) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.byKey[key], func(x mirror.Refusal) bool { return x.Reason == reason })
+}
+
 // Counts returns how many refusals there are of each reason that ever occurred.
 func (r *refusals) Counts() map[mirror.Reason]int {
 	r.mu.Lock()

@@ -20,6 +20,9 @@ func TestRefusals(t *testing.T) {
 	if added, _ := r.Set(web, []mirror.Refusal{taken, fqdn}); len(added) != 1 || added[0] != fqdn {
 		t.Errorf("one more: added %v", added)
 	}
+	if !r.Has(web, mirror.ReasonFQDNSlice) || r.Has(other.Key, mirror.ReasonFQDNSlice) {
+		t.Error("Has doesn't tell keys apart")
+	}
 	r.Set(other.Key, []mirror.Refusal{other})
 	if total, first := r.First(2); total != 3 || first[0] != other || first[1] != taken {
 		t.Errorf("total %d, first %v", total, first)

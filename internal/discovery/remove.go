@@ -30,7 +30,7 @@ func removeAll(ctx context.Context, client kubernetes.Interface, metrics *Metric
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(removeWorkers)
 	for _, objects := range owned {
-		group.Go(func() error { return a.Apply(ctx, mirror.Plan(mirror.Objects{}, objects)) })
+		group.Go(func() error { return a.Apply(ctx, mirror.Plan(mirror.Objects{}, objects), false) })
 	}
 	return group.Wait()
 }
