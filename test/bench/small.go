@@ -160,42 +160,49 @@ func (w *world) measureMemory(bar int) func(context.Context, *report) error {
 	}
 }
 
+// restarts is how often Gimbal is started again.
+const restarts = 5
+
 // measureRestart has Gimbal start again on an unchanged world, and changes something as soon as it is ready.
 func (w *world) measureRestart(ctx context.Context, r *report) error {
-	w.stopGimbal()
 	before, err := w.centralWrites(ctx)
 	if err != nil {
 		return err
 	}
-	start := time.Now()
-	ready, err := w.startGimbal(ctx)
-	if err != nil {
-		return err
-	}
-	c, err := change(ctx, w.up, &w.apps[0].slice, w.token())
-	if err != nil {
-		return err
-	}
-	seen, err := w.seen.token(ctx, c.token)
-	if err != nil {
-		return err
-	}
-	if err := pause(ctx, 5*time.Second); err != nil {
-		return err
+	var starts, fresh times
+	for i := range restarts {
+		w.stopGimbal()
+		start := time.Now()
+		ready, err := w.startGimbal(ctx)
+		if err != nil {
+			return err
+		}
+		c, err := change(ctx, w.up, &w.apps[i].slice, w.token())
+		if err != nil {
+			return err
+		}
+		seen, err := w.seen.token(ctx, c.token)
+		if err != nil {
+			return err
+		}
+		starts, fresh = append(starts, ready.Sub(start)), append(fresh, seen.Sub(ready))
+		if err := w.settle(ctx); err != nil {
+			return err
+		}
 	}
 	after, err := w.centralWrites(ctx)
 	if err != nil {
 		return err
 	}
-	writes := after - before - 1
+	writes := after - before - restarts
 	now, peak := w.rss()
 	r.add(row{
-		what:   "A restart with nothing changed: from readiness until a fresh change is seen centrally",
-		figure: fmt.Sprintf("%s (ready after %s)", short(seen.Sub(ready)), short(ready.Sub(start))), bar: "1 s", met: seen.Sub(ready) <= time.Second,
+		what:   fmt.Sprintf("A restart with nothing changed: from readiness until a fresh change is seen centrally, median of %d", restarts),
+		figure: fmt.Sprintf("%s (%s; ready after %s)", short(fresh.at(50)), fresh.list(), short(starts.at(50))), bar: "1 s", met: fresh.at(50) <= time.Second,
 	})
 	r.add(row{
-		what: "Writes of the restart, by the API server's count, besides the fresh change's", figure: fmt.Sprint(writes), bar: "0", met: writes == 0,
+		what: "Writes of these restarts, by the API server's count, besides the fresh changes'", figure: fmt.Sprint(writes), bar: "0", met: writes == 0,
 	})
-	r.add(row{what: "Resident memory 5 s after the restart", figure: fmt.Sprintf("%s (peak %s)", megabytes(now), megabytes(peak))})
+	r.add(row{what: "Resident memory 3 s after a restart", figure: fmt.Sprintf("%s (peak %s)", megabytes(now), megabytes(peak))})
 	return nil
 }
