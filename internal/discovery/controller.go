@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -65,6 +66,12 @@ type running struct {
 	*contender
 	cancel      context.CancelFunc
 	statusWrite time.Time
+	served      atomic.Bool // since the Lease was won last
+}
+
+// decided says whether the Lease is another's, or the upstream has been served since it is ours.
+func (r *running) decided() bool {
+	return r.lock.tried.Load() && (r.lock.renewed.Load() == nil || r.served.Load())
 }
 
 // notify has an upstream looked at again after a pause; several calls within it are one.
@@ -74,7 +81,7 @@ func (c *controller) notify(upstream string, after time.Duration) {
 
 // Reconcile implements reconcile.Reconciler.
 func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
-	if len(c.options.Upstreams) > 0 && !slices.Contains(c.options.Upstreams, request.Name) {
+	if !c.serves(request.Name) {
 		return reconcile.Result{}, nil
 	}
 	var uc v1alpha1.UpstreamCluster
@@ -90,6 +97,7 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, nil
 	}
 	result, err := c.serve(ctx, r, &uc)
+	r.served.Store(true)
 	switch {
 	case ctx.Err() != nil: // a graceful end is no failure
 		return reconcile.Result{}, nil
@@ -107,14 +115,17 @@ func (c *controller) compete(name string) *running {
 		return r
 	}
 	ctx, cancel := context.WithCancel(c.root)
-	r := &running{cancel: cancel, contender: newContender(name, c.options.Namespace, c.options.Identity, c.direct.CoordinationV1(), c.options.lease(), c.spread, c.logger,
-		func(won bool) {
-			c.metrics.leading.Set(float64(c.leads()))
-			if !won {
-				c.metrics.accepted.DeleteLabelValues(name)
-			}
-			c.notify(name, 0)
-		})}
+	r := &running{cancel: cancel}
+	ledChanged := func(won bool) {
+		c.metrics.leading.Set(float64(c.leads()))
+		if !won {
+			r.served.Store(false)
+			c.metrics.accepted.DeleteLabelValues(name)
+		}
+		c.notify(name, 0)
+	}
+	r.contender = newContender(name, c.options.Namespace, c.options.Identity, c.direct.CoordinationV1(),
+		c.options.lease(), c.spread, c.logger, ledChanged)
 	c.contenders[name] = r
 	c.running.Go(func() {
 		r.Run(ctx)
@@ -344,12 +355,31 @@ func (c *controller) centralRanges() []netip.Prefix {
 	return c.ranges
 }
 
-// Ready says whether every upstream that this replica serves has been listed, or found unreadable.
-func (c *controller) Ready() error {
+// Ready returns an error until this replica has tried for the Lease of every upstream
+// and has listed each one that it serves, or found it unreadable.
+func (c *controller) Ready(ctx context.Context) error {
+	var all v1alpha1.UpstreamClusterList
+	if err := c.client.List(ctx, &all, client.InNamespace(c.options.Namespace)); err != nil {
+		return err
+	}
+	for i := range all.Items {
+		name := all.Items[i].Name
+		c.mu.Lock()
+		r := c.contenders[name]
+		c.mu.Unlock()
+		if c.serves(name) && (r == nil || !r.decided()) {
+			return fmt.Errorf("upstream %s hasn't been looked at yet", name)
+		}
+	}
 	for _, a := range c.agents() {
 		if s := a.Snapshot(); !s.Started && s.Failure == nil {
 			return fmt.Errorf("upstream %s is still being listed", a.Name)
 		}
 	}
 	return nil
+}
+
+// serves says whether an upstream is one of those that this process is for.
+func (c *controller) serves(upstream string) bool {
+	return len(c.options.Upstreams) == 0 || slices.Contains(c.options.Upstreams, upstream)
 }

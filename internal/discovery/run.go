@@ -171,7 +171,7 @@ func (c *controller) setUp(ctx context.Context, mgr manager.Manager) error {
 			if !mgr.GetCache().WaitForCacheSync(r.Context()) {
 				return errors.New("the central cluster is still being listed")
 			}
-			return c.Ready()
+			return c.Ready(r.Context())
 		}),
 	)
 	return err

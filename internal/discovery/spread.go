@@ -84,6 +84,17 @@ type modestLock struct {
 	holds  bool
 	// renewed is when the last write that took or renewed the Lease began.
 	renewed atomic.Pointer[time.Time]
+	// tried is set once the Lease was tried for, or seen to be another's.
+	tried atomic.Bool
+}
+
+// Get implements resourcelock.Interface.
+func (l *modestLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	r, raw, err := l.Interface.Get(ctx)
+	if err == nil && r.HolderIdentity != "" && r.HolderIdentity != l.Identity() {
+		l.tried.Store(true)
+	}
+	return r, raw, err
 }
 
 // Create implements resourcelock.Interface.
@@ -92,6 +103,7 @@ func (l *modestLock) Create(ctx context.Context, r resourcelock.LeaderElectionRe
 		return l.timed(func() error { return l.Interface.Create(ctx, r) })
 	})
 	l.holds = err == nil
+	l.tried.Store(true)
 	return err
 }
 
@@ -127,6 +139,7 @@ func (l *modestLock) Update(ctx context.Context, r resourcelock.LeaderElectionRe
 	}
 	err := l.spread.take(ctx, update)
 	l.holds = err == nil
+	l.tried.Store(true)
 	return err
 }
 
