@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -40,7 +39,7 @@ func discover(s *story, args []string) (string, error) {
 	if len(args) == 0 {
 		return "", usage("discover NAME [FLAG…]")
 	}
-	a := &agent{name: args[0], log: s.path(args[0] + ".log"), metrics: address(), live: address(), done: make(chan struct{})}
+	a := &agent{name: args[0], log: s.path(args[0] + ".log"), metrics: s.address(), live: s.address(), done: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.agents[a.name]; old != nil && old.alive() {
@@ -68,11 +67,12 @@ func discover(s *story, args []string) (string, error) {
 	return "", nil
 }
 
-// address returns a loopback address that nobody listens on, outside the range that
-// the kernel takes ports of outgoing connections from.
-func address() string {
+// address returns a loopback address that nobody listens on and that no agent of this
+// process was given, outside the range that the kernel takes ports of outgoing connections from.
+func (w *World) address() string {
+	const first, count = 15000, 5000
 	for {
-		a := net.JoinHostPort("127.0.0.1", strconv.Itoa(15000+rand.IntN(5000)))
+		a := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+(os.Getpid()*97+int(w.ports.Add(1)))%count))
 		if l, err := net.Listen("tcp", a); err == nil {
 			l.Close()
 			return a

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -38,6 +39,7 @@ type World struct {
 
 	mu    sync.Mutex
 	names map[string]string // of upstreams, and the story that uses each
+	ports atomic.Uint32     // that agents were given
 }
 
 // claim gives an upstream's name to a story: agents know their central objects by it.
