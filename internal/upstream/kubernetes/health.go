@@ -18,12 +18,29 @@ const probeAgain = time.Second
 // listed, hasn't lost its place since, and isn't failing. A probe alone won't do: the
 // first page of a listing may be fine and the second never.
 
-// losing says that a resource is going to be listed again.
+// losing says that a resource is going to be listed again, and has the others listed
+// again with it: a view is taken in as a whole. Else an upstream that lists nothing
+// would have its endpoints gone before its Services are, whose deletion is guarded.
 func (s *Source) losing(r *resource) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.lost = true
 	s.worsened()
+	if r.lost {
+		return
+	}
+	for _, other := range s.resources {
+		if !other.lost && other != r {
+			other.again()
+		}
+		other.lost = true
+	}
+}
+
+// isLost says whether a resource has to be listed again.
+func (s *Source) isLost(r *resource) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return r.lost
 }
 
 // failed says that a request of a resource failed.
@@ -48,21 +65,38 @@ func (s *Source) watching(r *resource) {
 	}
 }
 
-// changed says that single objects changed the Services of keys.
-func (s *Source) changed(keys []mirror.Key) {
+// put takes in a single object of a resource; row is nil where it is gone.
+func (s *Source) put(r *resource, key mirror.Key, row row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.complete && len(keys) > 0 {
-		s.observer.Changed(keys...)
+	switch {
+	case r.listing == nil:
+		if keys := s.inventory.put(r.kind, key, row); s.complete && len(keys) > 0 {
+			s.observer.Changed(keys...)
+		}
+	case row == nil:
+		delete(r.listing, key)
+	default:
+		r.listing[key] = row
 	}
 }
 
-// listed says that a complete listing of a resource changed the Services of keys.
-func (s *Source) listed(r *resource, keys []mirror.Key) {
+// listed takes in a complete listing of a resource, once that of every other is complete too.
+func (s *Source) listed(r *resource, rows map[mirror.Key]row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.synced, r.lost, r.err = true, false, nil
-	first := !s.complete && s.all(func(r *resource) bool { return r.synced })
+	r.synced, r.lost, r.err, r.listing = true, false, nil, rows
+	if !s.all(func(r *resource) bool { return r.synced && !r.lost }) {
+		return
+	}
+	var keys []mirror.Key
+	for _, r := range s.resources {
+		if r.listing != nil {
+			keys = append(keys, s.inventory.replace(r.kind, r.listing)...)
+			r.listing = nil
+		}
+	}
+	first := !s.complete
 	if first {
 		s.complete = true
 		keys = s.inventory.serviceKeys()

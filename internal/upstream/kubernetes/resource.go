@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/projectcontour/gimbal/internal/mirror"
 )
 
 const (
@@ -27,6 +29,9 @@ const (
 	// largePause is how long a resource that goes past its budget is left alone.
 	largePause = time.Minute
 )
+
+// errAnew ends a watch whose resource is to be listed again.
+var errAnew = apierrors.NewResourceExpired("the upstream is listed again as a whole")
 
 var (
 	errStalled    = errors.New("no progress")
@@ -47,10 +52,31 @@ type resource struct {
 	pagesOnly bool      // streaming lists don't complete
 	notBefore time.Time // of the next request
 
+	// anew has the watch end, for a new listing.
+	anew chan struct{}
+
 	// The source's mutex guards these.
-	synced bool  // has been listed
-	lost   bool  // is being listed again, or has to be
-	err    error // why the last request failed
+	synced  bool               // has been listed
+	lost    bool               // is being listed again, or has to be
+	listing map[mirror.Key]row // a complete listing that waits for the other resources'
+	err     error              // why the last request failed
+}
+
+// losing says that the listing begins which anew asks for, or another.
+func (r *resource) losing() {
+	select {
+	case <-r.anew:
+	default:
+	}
+	r.source.losing(r)
+}
+
+// again has the resource listed anew, if it is being watched.
+func (r *resource) again() {
+	select {
+	case r.anew <- struct{}{}:
+	default:
+	}
 }
 
 // List is here because cache.NewReflector asks for it; the reflector uses ListWithContext.
@@ -67,7 +93,7 @@ func (r *resource) Watch(o metav1.ListOptions) (watch.Interface, error) {
 // the most recent version, whatever the options say: an API server that lags behind
 // another one would take the inventory back in time.
 func (r *resource) ListWithContext(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
-	r.source.losing(r)
+	r.losing()
 	if err := r.wait(ctx); err != nil {
 		return nil, err
 	}
@@ -132,8 +158,11 @@ func (r *resource) collect(page list, all *metainternalversion.List, used *size)
 func (r *resource) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 	initial := o.SendInitialEvents != nil && *o.SendInitialEvents
 	limit := watchStart
+	if !initial && r.source.isLost(r) {
+		return nil, errAnew
+	}
 	if initial {
-		r.source.losing(r)
+		r.losing()
 		if r.pagesOnly {
 			return nil, errPagesOnly
 		}

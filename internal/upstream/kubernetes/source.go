@@ -103,7 +103,7 @@ func listing[L runtime.Object](list func(context.Context, metav1.ListOptions) (L
 }
 
 func (s *Source) add(k kind, list lister, watch func(context.Context, metav1.ListOptions) (watch.Interface, error)) {
-	s.resources = append(s.resources, &resource{kind: k, source: s, list: list, watch: watch})
+	s.resources = append(s.resources, &resource{kind: k, source: s, list: list, watch: watch, anew: make(chan struct{}, 1)})
 }
 
 // Run reads the upstream until ctx ends and returns ctx's error. It may be called once.
@@ -173,11 +173,11 @@ func (s store) Delete(o any) error { return s.put(o.(*item), nil) }
 func (s store) Resync() error      { return nil }
 
 func (s store) put(i *item, r row) error {
-	s.source.changed(s.source.inventory.put(s.resource.kind, i.key, r))
+	s.source.put(s.resource, i.key, r)
 	return nil
 }
 
-// Replace swaps the whole content of the resource.
+// Replace hands over the whole content of the resource.
 func (s store) Replace(list []any, _ string) error {
 	rows := make(map[mirror.Key]row, len(list))
 	for _, o := range list {
@@ -189,6 +189,6 @@ func (s store) Replace(list []any, _ string) error {
 			rows[i.key] = i.row
 		}
 	}
-	s.source.listed(s.resource, s.source.inventory.replace(s.resource.kind, rows))
+	s.source.listed(s.resource, rows)
 	return nil
 }

@@ -47,6 +47,11 @@ func (s *stream) run() {
 		case <-timer.C:
 			s.expire()
 			return
+		case <-s.resource.anew:
+			if !s.initial && s.resource.source.isLost(s.resource) {
+				s.fail(errAnew)
+				return
+			}
 		case e, ok := <-s.inner.ResultChan():
 			if !ok {
 				s.closed()

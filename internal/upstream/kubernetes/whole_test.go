@@ -1,0 +1,65 @@
+package kubernetes
+
+import (
+	"net/http"
+	"path"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// An upstream that lists nothing any more has lost its Services and their slices at the
+// same moment, whichever listing comes first: the guard of deletions sees to the rest.
+func TestViewIsTakenInAsAWhole(t *testing.T) {
+	for name, tc := range map[string]struct{ lost, late string }{
+		"Services come late": {"endpointslices", "services"},
+		"slices come late":   {"services", "endpointslices"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			f.put(newService("a"), newSlice("a-1", "a", "10.0.0.1"))
+			o := f.options(t)
+			o.StreamTimeout = limit
+			s, r := run(t, o)
+			r.waitFor(t, "complete")
+			f.awaitWatch(t, tc.late)
+			r.reset()
+			f.forget(newService("a"))
+			f.forget(newSlice("a-1", "a"))
+			release := make(chan struct{})
+			var early, late, probes atomic.Int32
+			f.inject(func(w http.ResponseWriter, r *http.Request) bool {
+				switch resource := path.Base(r.URL.Path); {
+				case isProbe(r):
+					probes.Add(1)
+				case isStream(r) && resource == tc.late:
+					late.Add(1)
+					return hang(release)(w, r)
+				case isStream(r):
+					early.Add(1)
+				}
+				return false
+			})
+			f.gone(t, tc.lost)
+			deadline := time.Now().Add(limit)
+			for seen := int32(0); early.Load() == 0 || late.Load() == 0 || probes.Load() < seen+8; runtime.Gosched() {
+				if early.Load() == 0 || late.Load() == 0 {
+					seen = probes.Load()
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%d listings of %s, %d of the other resource, %d probes", late.Load(), tc.late, early.Load(), probes.Load())
+				}
+			}
+			if a, ok := s.Service(key("a")); !ok || len(a.Slices) != 1 || len(r.seen().relisted)+len(r.seen().changed) > 0 {
+				t.Errorf("half of a view was taken in: %+v, relisted %v, changed %v", a, r.seen().relisted, r.seen().changed)
+			}
+			close(release)
+			r.wait(t, "the other half", func() bool { return slices.Contains(r.relisted, key("a")) })
+			if keys := s.Keys(); len(keys) != 0 {
+				t.Errorf("keys %v", keys)
+			}
+		})
+	}
+}
