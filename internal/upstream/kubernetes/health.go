@@ -69,23 +69,45 @@ func (s *Source) watching(r *resource) {
 func (s *Source) put(r *resource, key mirror.Key, row row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case r.listing == nil:
+	if r.listing == nil {
 		if keys := s.inventory.put(r.kind, key, row); s.complete && len(keys) > 0 {
 			s.observer.Changed(keys...)
 		}
-	case row == nil:
+		return
+	}
+	if old := r.listing[key]; old != nil {
+		r.used = r.used.minus(old.size())
 		delete(r.listing, key)
-	default:
+	}
+	if row != nil {
+		r.used = r.used.plus(row.size())
 		r.listing[key] = row
 	}
+}
+
+// with returns the size that what is kept of a resource would have with the item. A
+// listing that waits is bounded as the inventory is: the upstream decides how long it waits.
+func (s *Source) with(r *resource, i *item) size {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.listing == nil {
+		return s.inventory.with(r.kind, i)
+	}
+	used := r.used.plus(i.row.size())
+	if old := r.listing[i.key]; old != nil {
+		used = used.minus(old.size())
+	}
+	return used
 }
 
 // listed takes in a complete listing of a resource, once that of every other is complete too.
 func (s *Source) listed(r *resource, rows map[mirror.Key]row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.synced, r.lost, r.err, r.listing = true, false, nil, rows
+	r.synced, r.lost, r.err, r.listing, r.used = true, false, nil, rows, size{}
+	for _, row := range rows {
+		r.used = r.used.plus(row.size())
+	}
 	if !s.all(func(r *resource) bool { return r.synced && !r.lost }) {
 		return
 	}

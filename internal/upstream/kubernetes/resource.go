@@ -59,6 +59,7 @@ type resource struct {
 	synced  bool               // has been listed
 	lost    bool               // is being listed again, or has to be
 	listing map[mirror.Key]row // a complete listing that waits for the other resources'
+	used    size               // of listing
 	err     error              // why the last request failed
 }
 

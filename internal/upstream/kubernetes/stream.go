@@ -103,7 +103,7 @@ func (s *stream) handle(e watch.Event) bool {
 func (s *stream) fits(i *item) error {
 	source, kind := s.resource.source, s.resource.kind
 	if !s.initial {
-		return source.options.Limits.check(kind, source.inventory.with(kind, i))
+		return source.options.Limits.check(kind, source.with(s.resource, i))
 	}
 	s.used = s.used.plus(i.row.size())
 	return source.options.Limits.check(kind, s.used)

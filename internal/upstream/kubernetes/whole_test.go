@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
 // An upstream that lists nothing any more has lost its Services and their slices at the
@@ -62,4 +64,38 @@ func TestViewIsTakenInAsAWhole(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An upstream that never finishes one listing can't have another grow without bound meanwhile.
+func TestListingThatWaitsIsBounded(t *testing.T) {
+	f := newFake(t)
+	f.put(newService("a"), newSlice("a-1", "a", "10.0.0.1"))
+	o := f.options(t)
+	o.StreamTimeout = limit
+	o.Limits.Slices = 3
+	s, r := run(t, o)
+	r.waitFor(t, "complete")
+	f.awaitWatch(t, "services")
+	release := make(chan struct{})
+	defer close(release)
+	f.inject(func(w http.ResponseWriter, r *http.Request) bool {
+		return isStream(r) && path.Base(r.URL.Path) == "services" && hang(release)(w, r)
+	})
+	f.gone(t, "endpointslices")
+	waits := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return slices.ContainsFunc(s.resources, func(r *resource) bool { return r.kind == endpointSlices && r.listing != nil })
+	}
+	for deadline := time.Now().Add(limit); !waits(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the listing of slices didn't come to wait for that of Services")
+		}
+	}
+	for _, name := range []string{"a-2", "a-3", "a-4", "a-5"} {
+		f.put(newSlice(name, "a", "10.0.0.2"))
+	}
+	r.wait(t, "too large", func() bool {
+		return slices.ContainsFunc(r.failures, func(e *upstream.Error) bool { return e.Reason == upstream.ReasonTooLarge })
+	})
 }
