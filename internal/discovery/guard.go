@@ -108,6 +108,11 @@ func (g *guard) decide(pending []mirror.Key, total int) {
 func (g *guard) Deleted(key mirror.Key) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.held[key] { // it was under way when a hold began
+		delete(g.held, key)
+		g.holding = len(g.held) > 0
+		g.deleted = append(g.deleted, g.now())
+	}
 	if g.admitted[key] == byShare {
 		g.deleted = append(g.deleted, g.now())
 	}

@@ -223,3 +223,21 @@ func TestGuardKeepsConfirmations(t *testing.T) {
 		t.Errorf("the confirmed deletions are held again: %d are, want 8", g.Held())
 	}
 }
+
+func TestGuardHoldsNoDeletionThatWasUnderWay(t *testing.T) {
+	w := newWorld(12)
+	g := w.guard(guardRule, false)
+	w.lose(0, 1)
+	if !g.Admit(keyOf(0)) {
+		t.Fatal("one of twelve isn't admitted")
+	}
+	w.lose(1, 8)
+	if g.Admit(keyOf(1)) {
+		t.Fatal("eight of twelve are admitted")
+	}
+	delete(w.central, keyOf(0))
+	g.Deleted(keyOf(0))
+	if g.Held() != 7 {
+		t.Errorf("held %d, want 7: one is gone", g.Held())
+	}
+}
