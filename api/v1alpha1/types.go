@@ -51,13 +51,20 @@ type UpstreamClusterList struct {
 
 // UpstreamClusterSpec says which cluster is read, and what of it is mirrored.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.kubernetes)",message="the kind of upstream is missing: set spec.kubernetes"
+// +kubebuilder:validation:XValidation:rule="has(self.kubernetes) || has(self.openstack)",message="the kind of upstream is missing: set spec.kubernetes or spec.openstack"
+// +kubebuilder:validation:XValidation:rule="!(has(self.kubernetes) && has(self.openstack))",message="an upstream is of one kind: set spec.kubernetes or spec.openstack, not both"
 type UpstreamClusterSpec struct {
 	// Kubernetes makes the upstream a Kubernetes cluster.
 	// +optional
 	Kubernetes *KubernetesUpstream `json:"kubernetes,omitempty"`
 
-	// Namespaces narrows what is mirrored to some of the upstream's namespaces.
+	// OpenStack makes the upstream an OpenStack cloud, whose load balancers (Octavia) are
+	// mirrored: each into the namespace of its project's name.
+	// +optional
+	OpenStack *OpenStackUpstream `json:"openstack,omitempty"`
+
+	// Namespaces narrows what is mirrored to some of the upstream's namespaces. An
+	// OpenStack project counts as the namespace of its name.
 	// +optional
 	// +kubebuilder:default={}
 	Namespaces NamespaceSelection `json:"namespaces,omitempty"`
@@ -134,6 +141,86 @@ const (
 	AddressingNodePort Addressing = "NodePort"
 	// AddressingLoadBalancer uses the Service's load balancer addresses and its ports.
 	AddressingLoadBalancer Addressing = "LoadBalancer"
+)
+
+// OpenStackUpstream says how an OpenStack cloud is reached, what of it is mirrored, and how its applications are addressed.
+type OpenStackUpstream struct {
+	// CloudsSecret names the Secret, in the UpstreamCluster's namespace, that holds a clouds.yaml.
+	CloudsSecret CloudsSecret `json:"cloudsSecret"`
+
+	// PollInterval is the time from one reading of the cloud to the next: a duration of at least 1s, such as 30s or 2m.
+	// +optional
+	// +kubebuilder:default="30s"
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be a duration from 1s to 1h, such as 30s or 2m"
+	PollInterval string `json:"pollInterval,omitempty"`
+
+	// HealthInterval is after how long the members of a load balancer that shows no
+	// change are read again: Octavia doesn't show every change of a member's health on
+	// its load balancer or pool. A duration of at least 1s.
+	// +optional
+	// +kubebuilder:default="5m"
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="must be a duration from 1s to 24h, such as 5m"
+	HealthInterval string `json:"healthInterval,omitempty"`
+
+	// Projects narrows what is mirrored to some of the cloud's projects.
+	// +optional
+	// +kubebuilder:default={}
+	Projects ProjectSelection `json:"projects,omitempty"`
+
+	// Addressing says which addresses stand for an application: its members', or its
+	// load balancer's virtual IP address (the floating one where there is one).
+	// +optional
+	// +kubebuilder:default=Member
+	Addressing OpenStackAddressing `json:"addressing,omitempty"`
+}
+
+// CloudsSecret is one cloud of a clouds.yaml in a Secret in the same namespace.
+type CloudsSecret struct {
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// +optional
+	// +kubebuilder:default=clouds.yaml
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Key string `json:"key,omitempty"`
+	// Cloud is the name of the cloud in the clouds.yaml. It may be left out where there is only one.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Cloud string `json:"cloud,omitempty"`
+	// CAKey is the key of the Secret that holds the certificates, in PEM, of the
+	// authorities that sign the cloud's: those of the system where empty.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	CAKey string `json:"caKey,omitempty"`
+}
+
+// ProjectSelection includes and excludes projects by name or id. An entry may be "*", which
+// stands for all; exclusion wins.
+type ProjectSelection struct {
+	// +optional
+	// +kubebuilder:default={"*"}
+	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:MaxLength=64
+	Include []string `json:"include,omitempty"`
+	// +optional
+	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:MaxLength=64
+	Exclude []string `json:"exclude,omitempty"`
+}
+
+// OpenStackAddressing is the kind of address that stands for an application of a cloud.
+//
+// +kubebuilder:validation:Enum=Member;VIP
+type OpenStackAddressing string
+
+const (
+	// AddressingMember uses the addresses and ports of the pools' members.
+	AddressingMember OpenStackAddressing = "Member"
+	// AddressingVIP uses the load balancer's virtual IP address and its listeners' ports.
+	AddressingVIP OpenStackAddressing = "VIP"
 )
 
 // NamespaceSelection includes and excludes namespaces by name. A name may be "*", which

@@ -13,25 +13,25 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/projectcontour/gimbal/internal/discovery"
-	"github.com/projectcontour/gimbal/internal/upstream/kubernetes"
+	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
 // policyFlags are what the operator lets every upstream do.
 type policyFlags struct {
 	centralCIDRs []string
 	deniedLabels []string
-	allow        kubernetes.Allow
-	limits       kubernetes.Limits
+	allow        upstream.Allow
+	limits       upstream.Limits
 }
 
 func (p *policyFlags) addFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&p.centralCIDRs, "central-cidr", nil, "`CIDR` of the central cluster, refused as an endpoint of any upstream; its nodes' addresses, pod CIDRs and Service CIDRs are known already (repeatable)")
 	f.StringSliceVar(&p.deniedLabels, "deny-label", nil, "label `KEY`, or prefix ending in /*, that is never mirrored, beside those by which other controllers claim objects (repeatable)")
-	f.BoolVar(&p.allow.InsecureTLS, "allow-insecure-upstreams", false, "accept kubeconfigs with insecure-skip-tls-verify or http: anyone on the way can then be the upstream")
+	f.BoolVar(&p.allow.InsecureTLS, "allow-insecure-upstreams", false, "accept credentials with insecure-skip-tls-verify, verify: false or http: anyone on the way can then be the upstream")
 	f.BoolVar(&p.allow.ExecPlugins, "allow-exec-credentials", false, "accept kubeconfigs with exec credentials: whoever writes the Secret then runs programs in the agent")
-	f.IntVar(&p.limits.Services, "max-services", 20_000, "most Services that one upstream may have; one with more isn't read on")
-	f.IntVar(&p.limits.Slices, "max-endpointslices", 60_000, "most EndpointSlices that one upstream may have")
-	f.IntVar(&p.limits.Endpoints, "max-endpoints", 500_000, "most endpoints that one upstream may have")
+	f.IntVar(&p.limits.Services, "max-services", 20_000, "most Services, or load balancers, that one upstream may have; one with more isn't read on")
+	f.IntVar(&p.limits.Slices, "max-endpointslices", 60_000, "most EndpointSlices, or listeners or pools, that one upstream may have")
+	f.IntVar(&p.limits.Endpoints, "max-endpoints", 500_000, "most endpoints, or members, that one upstream may have")
 	f.IntVar(&p.limits.Bytes, "max-bytes", 128<<20, "about the most bytes of memory that the Services, and that the EndpointSlices, of one upstream may take")
 	f.IntVar(&p.limits.Nodes, "max-nodes", 10_000, "most nodes that one upstream may have")
 }

@@ -57,17 +57,17 @@ func reasonsPage() (string, error) {
 		{
 			Title: "The UpstreamCluster",
 			Intro: "The reason of a condition or of an event of an UpstreamCluster.",
-			Dirs:  []string{"../../internal/discovery", "../../internal/upstream/kubernetes"},
+			Files: []string{"../../internal/discovery/*.go", "../../internal/upstream/config.go"},
 		},
 		{
 			Title: "Contact",
 			Intro: "Why the condition `Reachable` isn't True, and the label of `gimbal_upstream_failures_total`.",
-			Dirs:  []string{"../../internal/upstream"},
+			Files: []string{"../../internal/upstream/upstream.go"},
 		},
 		{
 			Title: "Refusals",
 			Intro: "Why an upstream object, or a part of one, isn't mirrored: in the status, and the label of `gimbal_upstream_refusals`.",
-			Dirs:  []string{"../../internal/mirror"},
+			Files: []string{"../../internal/mirror/*.go"},
 		},
 	})
 }

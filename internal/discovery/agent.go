@@ -268,6 +268,12 @@ func (a *agent) Complete() {
 	}
 }
 
+// Polled implements upstream.Observer.
+func (a *agent) Polled(c upstream.Cycle) {
+	a.Metrics.cycle.WithLabelValues(a.Name).Observe(c.Duration.Seconds())
+	a.Metrics.requests.WithLabelValues(a.Name).Set(float64(c.Requests))
+}
+
 // Failed implements upstream.Observer.
 func (a *agent) Failed(err *upstream.Error) {
 	a.mu.Lock()

@@ -306,10 +306,13 @@ func (c *controller) secret(ctx context.Context, uc *v1alpha1.UpstreamCluster) (
 
 // credentials returns the name of the Secret that an UpstreamCluster uses.
 func credentials(uc *v1alpha1.UpstreamCluster) string {
-	if uc.Spec.Kubernetes == nil {
-		return ""
+	switch spec := &uc.Spec; {
+	case spec.Kubernetes != nil:
+		return spec.Kubernetes.KubeconfigSecret.Name
+	case spec.OpenStack != nil:
+		return spec.OpenStack.CloudsSecret.Name
 	}
-	return uc.Spec.Kubernetes.KubeconfigSecret.Name
+	return ""
 }
 
 // finalize ends the upstream's agent, removes its central objects unless they are to stay, and lets the UpstreamCluster go.

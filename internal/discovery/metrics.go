@@ -18,6 +18,8 @@ type Metrics struct {
 	writes       *prometheus.CounterVec
 	failures     *prometheus.CounterVec
 	propagation  *prometheus.HistogramVec
+	cycle        *prometheus.HistogramVec
+	requests     *prometheus.GaugeVec
 	leading      prometheus.Gauge
 }
 
@@ -46,6 +48,12 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 			Help:    "Time from seeing a live change of an upstream Service to having written it to the central cluster.",
 			Buckets: []float64{.002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 15, 60},
 		}, []string{"upstream"}),
+		cycle: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "gimbal", Name: "upstream_cycle_duration_seconds",
+			Help:    "How long complete readings of an upstream that is polled (OpenStack) took.",
+			Buckets: []float64{.1, .2, .5, 1, 2, 5, 10, 20, 30, 60, 120, 300},
+		}, []string{"upstream"}),
+		requests: gauge("upstream_cycle_requests", "Requests that the last complete reading of an upstream that is polled (OpenStack) took."),
 		leading: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "gimbal", Name: "leading_upstreams",
 			Help: "Upstreams whose Lease this replica holds.",
@@ -53,7 +61,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		m.accepted, m.reachable, m.lastComplete, m.services, m.endpoints, m.refusals, m.held,
-		m.writes, m.failures, m.propagation, m.leading,
+		m.writes, m.failures, m.propagation, m.cycle, m.requests, m.leading,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err
@@ -65,10 +73,11 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 // forget ends the series of an upstream whose agent has stopped.
 func (m *Metrics) forget(upstream string) {
 	match := prometheus.Labels{"upstream": upstream}
-	for _, g := range []*prometheus.GaugeVec{m.reachable, m.lastComplete, m.services, m.endpoints, m.refusals, m.held} {
+	for _, g := range []*prometheus.GaugeVec{m.reachable, m.lastComplete, m.services, m.endpoints, m.refusals, m.held, m.requests} {
 		g.DeletePartialMatch(match)
 	}
 	m.writes.DeletePartialMatch(match)
 	m.failures.DeletePartialMatch(match)
 	m.propagation.DeletePartialMatch(match)
+	m.cycle.DeletePartialMatch(match)
 }

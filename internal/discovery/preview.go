@@ -153,6 +153,7 @@ type firstView struct {
 
 func (*firstView) Changed(...mirror.Key)  {}
 func (*firstView) Relisted(...mirror.Key) {}
+func (*firstView) Polled(upstream.Cycle)  {}
 func (f *firstView) Complete()            { f.once.Do(func() { close(f.complete) }) }
 
 func (f *firstView) Failed(err *upstream.Error) {
@@ -228,7 +229,9 @@ func (p *preview) steps(ctx context.Context, key mirror.Key, current mirror.Obje
 	step := Step{Namespace: key.Namespace, Service: key.Name, Central: mirror.ServiceName(p.backend, key)}
 	var desired mirror.Objects
 	var refused []mirror.Refusal
-	if s, ok := p.source.Service(key); ok {
+	if s, ok := p.source.Service(key); ok && s.Unsettled {
+		desired, refused = current, s.Refusals // what there is stays
+	} else if ok {
 		desired, refused = p.rules.Desired(s)
 	}
 	if desired.Service != nil && !there[key.Namespace] {

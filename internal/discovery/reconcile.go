@@ -16,6 +16,10 @@ var errRetryLater = errors.New("refused by the central cluster")
 
 // reconcile brings the central objects of one key to what the upstream has.
 func (a *agent) reconcile(ctx context.Context, key mirror.Key) error {
+	if refused, unsettled := a.unsettled(key); unsettled {
+		a.setRefusals(key, refused)
+		return nil
+	}
 	current := a.central.Objects(key)
 	desired, refused, exists := a.decide(key, current)
 	waiting := exists && desired.Service != nil && !a.Namespaces.Has(key.Namespace)
@@ -52,13 +56,29 @@ func (a *agent) reconcile(ctx context.Context, key mirror.Key) error {
 	return nil
 }
 
+// unsettled reports whether the upstream is in the middle of changing a Service, of which
+// the central cluster then keeps what it has, and returns what is to be said of that.
+func (a *agent) unsettled(key mirror.Key) ([]mirror.Refusal, bool) {
+	if a.isExpired() {
+		return nil, false
+	}
+	s, ok := a.Source.Service(key)
+	if !ok || !s.Unsettled {
+		return nil, false
+	}
+	return s.Refusals, true
+}
+
+func (a *agent) isExpired() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.expired
+}
+
 // decide returns what the central cluster should hold for a key, what of it is
 // refused, and whether the upstream has the Service.
 func (a *agent) decide(key mirror.Key, current mirror.Objects) (mirror.Objects, []mirror.Refusal, bool) {
-	a.mu.Lock()
-	expired := a.expired
-	a.mu.Unlock()
-	if expired {
+	if a.isExpired() {
 		return mirror.Expired(current), nil, false
 	}
 	s, ok := a.Source.Service(key)

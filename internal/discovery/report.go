@@ -24,9 +24,11 @@ const (
 )
 
 // refusedEvents returns a function that tells a team, by an event on the central
-// Service's name, what of its upstream Service isn't mirrored.
+// Service's name, what of its upstream Service isn't mirrored. Where the central cluster
+// has no such namespace, the event is the UpstreamCluster's.
 func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]refused) {
 	upstream := uc.Name // the object itself is written to later on
+	self := &corev1.ObjectReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "UpstreamCluster", Namespace: uc.Namespace, Name: uc.Name, UID: uc.UID}
 	var mu sync.Mutex
 	old := uc.Status.DeepCopy()
 	return func(refusals []refused) {
@@ -37,6 +39,9 @@ func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]refused)
 		mu.Unlock()
 		for _, r := range refusals {
 			on := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: r.Namespace, Name: mirror.ServiceName(upstream, r.Key), UID: r.service}
+			if !c.namespaces.Has(r.Namespace) {
+				on = self
+			}
 			c.recorder.Eventf(on, nil, corev1.EventTypeWarning, string(r.Reason), "Mirror", "upstream %s: %s", upstream, clip(r.Message))
 		}
 	}

@@ -52,7 +52,7 @@ func (r Rules) Desired(s *Service) (Objects, []Refusal) {
 			Namespace:   s.Namespace,
 			Name:        ServiceName(r.Backend, s.Key),
 			Labels:      r.serviceLabels(s, out),
-			Annotations: serviceAnnotations(s.Annotations, id, out),
+			Annotations: serviceAnnotations(s, id, out),
 		},
 		Spec: corev1.ServiceSpec{
 			Type:      corev1.ServiceTypeClusterIP,
@@ -63,8 +63,12 @@ func (r Rules) Desired(s *Service) (Objects, []Refusal) {
 	return Objects{Service: svc, Slices: r.desiredSlices(s, svc, out)}, out.all()
 }
 
-// Refuses reports whether Desired gives no objects for s. It costs much less.
+// Refuses reports whether Desired gives no objects for s. It costs much less. A Service
+// that is unsettled isn't refused.
 func (r Rules) Refuses(s *Service) bool {
+	if s.Unsettled {
+		return false
+	}
 	out := &refusals{key: s.Key}
 	if s.Refused || !r.namesValid(s.Key, out) {
 		return true

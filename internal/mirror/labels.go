@@ -44,6 +44,11 @@ func (r Rules) serviceLabels(s *Service, out *refusals) map[string]string {
 		}
 		out.add(ReasonInvalidLabel, "the Service has %d labels, of which the first %d are copied; remove some", n, maxLabels)
 	}
+	for key, v := range s.OwnLabels {
+		if v != "" && isLabelValue(v) {
+			labels[key] = v
+		}
+	}
 	labels[LabelBackend] = r.Backend
 	labels[LabelService] = s.Name
 	return labels
@@ -97,14 +102,16 @@ func deniedAlways(key string) bool {
 
 // serviceAnnotations returns the annotations of a central Service: the upstream's that
 // name its ports' protocols, and our identity.
-func serviceAnnotations(in map[string]string, id identity, out *refusals) map[string]string {
-	annotations := map[string]string{AnnotationSource: id.source()}
-	if len(in) == 0 {
+func serviceAnnotations(s *Service, id identity, out *refusals) map[string]string {
+	annotations := make(map[string]string, 1+len(s.OwnAnnotations))
+	maps.Copy(annotations, s.OwnAnnotations)
+	annotations[AnnotationSource] = id.source()
+	if len(s.Annotations) == 0 {
 		return annotations
 	}
 	for _, p := range protocols {
 		key := protocolPrefix + p
-		v, ok := in[key]
+		v, ok := s.Annotations[key]
 		if !ok {
 			continue
 		}
@@ -133,5 +140,5 @@ func isPortList(s string) bool {
 // ownAnnotation reports whether an annotation of a central object is Gimbal's to set
 // and to remove. All others are left as they are.
 func ownAnnotation(key string) bool {
-	return key == AnnotationSource || strings.HasPrefix(key, protocolPrefix)
+	return strings.HasPrefix(key, prefix) || strings.HasPrefix(key, protocolPrefix)
 }

@@ -18,6 +18,19 @@ const (
 	// AnnotationSource is the annotation that holds the identity of a central object's
 	// upstream Service, as <backend>/<namespace>/<name>.
 	AnnotationSource = prefix + "source"
+	// LabelLoadBalancer is the label that holds the name of the OpenStack load balancer
+	// that a central Service was made for, made a valid value.
+	LabelLoadBalancer = prefix + "load-balancer"
+	// LabelPool is the label that holds the name, made a valid value, of the OpenStack pool
+	// that a central Service was made for: one that no listener has as its default.
+	LabelPool = prefix + "pool"
+	// AnnotationProject is the annotation that holds the identity of the OpenStack project
+	// of a central Service, as <id of the domain>/<id of the project>.
+	AnnotationProject = prefix + "project"
+	// AnnotationWeights is the annotation of a central slice that holds the weights of its
+	// endpoints, other than 1, by address: a JSON object such as {"10.0.0.1":5}. A
+	// slice has no field for them.
+	AnnotationWeights = prefix + "weights"
 	// ManagedBy is the value of the label endpointslice.kubernetes.io/managed-by on central slices (KEP-752).
 	ManagedBy = "discovery.gimbal.projectcontour.io"
 

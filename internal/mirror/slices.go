@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"net/netip"
 	"slices"
@@ -27,6 +28,11 @@ func (r Rules) desiredSlice(in *Slice, svc *corev1.Service, k Key, out *refusals
 	if len(ports) == 0 {
 		return nil
 	}
+	endpoints, weights := r.endpoints(in, out)
+	annotations := map[string]string{AnnotationSource: svc.Annotations[AnnotationSource]}
+	if weights != "" {
+		annotations[AnnotationWeights] = weights
+	}
 	return &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: svc.Namespace,
@@ -37,12 +43,12 @@ func (r Rules) desiredSlice(in *Slice, svc *corev1.Service, k Key, out *refusals
 				LabelBackend:                 r.Backend,
 				LabelService:                 k.Name,
 			},
-			Annotations:     map[string]string{AnnotationSource: svc.Annotations[AnnotationSource]},
+			Annotations:     annotations,
 			OwnerReferences: []metav1.OwnerReference{ownerReference(svc)},
 		},
 		AddressType: in.AddressType,
 		Ports:       ports,
-		Endpoints:   r.endpoints(in, out),
+		Endpoints:   endpoints,
 	}
 }
 
@@ -69,10 +75,12 @@ func sliceValid(in *Slice, out *refusals) bool {
 	return false
 }
 
-// endpoints returns a slice's endpoints, less those with an address that is refused.
-func (r Rules) endpoints(in *Slice, out *refusals) []discoveryv1.Endpoint {
+// endpoints returns a slice's endpoints, less those with an address that is refused, and
+// the value of AnnotationWeights, which is empty where every weight is 1.
+func (r Rules) endpoints(in *Slice, out *refusals) ([]discoveryv1.Endpoint, string) {
 	endpoints := make([]discoveryv1.Endpoint, 0, len(in.Endpoints))
 	var denied denials
+	var weights map[string]int32
 	for i := range in.Endpoints {
 		e := &in.Endpoints[i]
 		addresses, bad := r.addresses(e.Addresses, in.AddressType)
@@ -92,11 +100,28 @@ func (r Rules) endpoints(in *Slice, out *refusals) []discoveryv1.Endpoint {
 		if isName(e.Zone) {
 			endpoint.Zone = new(e.Zone)
 		}
+		if e.Weight != nil && *e.Weight != 1 {
+			if weights == nil {
+				weights = map[string]int32{}
+			}
+			weights[addresses[0]] = *e.Weight
+		}
 		endpoints = append(endpoints, endpoint)
 	}
 	denied.refuse(in.Name, out)
 	slices.SortStableFunc(endpoints, compareEndpoints)
-	return endpoints
+	return endpoints, weightsValue(weights)
+}
+
+func weightsValue(weights map[string]int32) string {
+	if len(weights) == 0 {
+		return ""
+	}
+	b, err := json.Marshal(weights) // in order of address
+	if err != nil {
+		panic(err) // strings and numbers can always be marshalled
+	}
+	return string(b)
 }
 
 // addresses returns an endpoint's addresses in canonical form (RFC 5952), which the

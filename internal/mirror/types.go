@@ -18,8 +18,15 @@ type Service struct {
 	Key
 	Labels      map[string]string
 	Annotations map[string]string
-	Ports       []Port
-	Slices      []Slice
+	// OwnLabels and OwnAnnotations are Gimbal's: the source sets them, not the upstream.
+	// Their keys are among those that names.go defines.
+	OwnLabels      map[string]string
+	OwnAnnotations map[string]string
+	Ports          []Port
+	Slices         []Slice
+	// Unsettled says that the upstream is in the middle of changing the Service: what the
+	// central cluster has of it stays as it is. Nothing else but Refusals counts then.
+	Unsettled bool
 	// Refused says that no central object is made of the Service; Refusals say why.
 	Refused bool
 	// Refusals are parts of the Service that the source itself couldn't express.
@@ -50,6 +57,8 @@ type Endpoint struct {
 	Hostname                    string
 	Zone                        string
 	Ready, Serving, Terminating bool
+	// Weight is the endpoint's share of traffic beside others'; nil, where the upstream has no weights, counts as 1.
+	Weight *int32
 }
 
 // Reason is why an object or a part of one isn't mirrored, in one word: a metric's label.
@@ -71,6 +80,10 @@ const (
 	ReasonNoLoadBalancer   Reason = "NoLoadBalancer"   // addressing is LoadBalancer, the Service has no address
 	ReasonTooManyEndpoints Reason = "TooManyEndpoints" // more than a slice may hold
 	ReasonTooManyPorts     Reason = "TooManyPorts"     // more than a slice may hold
+	ReasonAmbiguousProject Reason = "AmbiguousProject" // projects of several domains have the name
+	ReasonUnknownProject   Reason = "UnknownProject"   // the credential can't see the load balancer's project, or it is gone
+	ReasonUnsupported      Reason = "Unsupported"      // a protocol that Envoy can't speak to the endpoints
+	ReasonUnsettled        Reason = "Unsettled"        // in the middle of a change for long: central objects stay as they are
 	ReasonRejected         Reason = "Rejected"         // the central API server refused the object
 )
 

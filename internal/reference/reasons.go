@@ -5,17 +5,17 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// Reasons are the constants named Reason… or reason… of some packages' sources, shown under a title.
+// Reasons are the constants named Reason… or reason… of some source files, shown under a title.
 type Reasons struct {
 	Title, Intro string
-	Dirs         []string
+	// Files are patterns of file names.
+	Files []string
 }
 
 // ReasonsPage returns the page of reasons.
@@ -23,8 +23,8 @@ func ReasonsPage(groups []Reasons) (string, error) {
 	p := newPage("Reasons", "Every reason that a status, an event or a metric can show. A reason is one word; the message beside it names the object and the way out.")
 	for _, g := range groups {
 		var rows [][]string
-		for _, dir := range g.Dirs {
-			found, err := reasonRows(dir)
+		for _, pattern := range g.Files {
+			found, err := reasonRows(pattern)
 			if err != nil {
 				return "", err
 			}
@@ -38,17 +38,17 @@ func ReasonsPage(groups []Reasons) (string, error) {
 	return p.done(), nil
 }
 
-func reasonRows(dir string) ([][]string, error) {
-	entries, err := os.ReadDir(dir)
+func reasonRows(pattern string) ([][]string, error) {
+	files, err := filepath.Glob(pattern)
 	if err != nil {
 		return nil, fmt.Errorf("read the reasons: %w", err)
 	}
 	var rows [][]string
-	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
-		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, e.Name()), nil, parser.ParseComments)
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 		if err != nil {
 			return nil, fmt.Errorf("read the reasons: %w", err)
 		}

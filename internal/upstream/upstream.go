@@ -5,6 +5,7 @@ package upstream
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/projectcontour/gimbal/internal/mirror"
 )
@@ -37,8 +38,16 @@ type Observer interface {
 	Relisted(keys ...mirror.Key)
 	// Complete says that the inventory is complete and was confirmed to be so just now.
 	Complete()
+	// Polled tells what a complete reading of an upstream that is polled has cost.
+	Polled(Cycle)
 	// Failed says that the inventory can't be confirmed at present.
 	Failed(err *Error)
+}
+
+// Cycle is one complete reading of an upstream that is polled.
+type Cycle struct {
+	Duration time.Duration
+	Requests int
 }
 
 // Reason is why an upstream can't be read, in one word: the reason of the condition Reachable.
@@ -48,7 +57,7 @@ type Reason string
 const (
 	ReasonUnreachable        Reason = "Unreachable"        // no connection
 	ReasonTimeout            Reason = "Timeout"            // connected, no answer in time
-	ReasonUnknownAuthority   Reason = "UnknownAuthority"   // the server's certificate isn't signed by the kubeconfig's CA
+	ReasonUnknownAuthority   Reason = "UnknownAuthority"   // the server's certificate isn't signed by the CA that the Secret names
 	ReasonInvalidCertificate Reason = "InvalidCertificate" // expired, or for another host name
 	ReasonUnauthorized       Reason = "Unauthorized"       // 401
 	ReasonForbidden          Reason = "Forbidden"          // 403

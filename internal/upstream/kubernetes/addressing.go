@@ -2,10 +2,7 @@ package kubernetes
 
 import (
 	"fmt"
-	"hash/fnv"
-	"net/netip"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -13,9 +10,6 @@ import (
 	"github.com/projectcontour/gimbal/api/v1alpha1"
 	"github.com/projectcontour/gimbal/internal/mirror"
 )
-
-// maxChunk is the most endpoints of a slice that isn't one of the upstream's own.
-const maxChunk = 100
 
 // service builds the Service of a key as the addressing says, or returns false where there is none.
 func (inv *inventory) service(key mirror.Key, addressing v1alpha1.Addressing) (*mirror.Service, bool) {
@@ -71,7 +65,7 @@ func (inv *inventory) nodePort(m *mirror.Service, s *service) {
 		return
 	}
 	ready := inv.ready(m.Key)
-	var endpoints []named
+	var endpoints []mirror.Named
 	for key, r := range inv.rows[nodes] {
 		if s.local && !inv.readyOn(m.Key, key.Name) {
 			continue
@@ -79,13 +73,13 @@ func (inv *inventory) nodePort(m *mirror.Service, s *service) {
 		n := r.(*node)
 		for _, family := range [...]discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
 			if ip := firstOf(n.ips, family); ip != "" {
-				endpoints = append(endpoints, named{key.Name, family, mirror.Endpoint{
+				endpoints = append(endpoints, mirror.Named{Name: key.Name, Family: family, Endpoint: mirror.Endpoint{
 					Addresses: []string{ip}, Zone: n.zone, Ready: ready, Serving: ready,
 				}})
 			}
 		}
 	}
-	m.Slices = chunks(m.Name+"-nodeport", ports, endpoints)
+	m.Slices = mirror.Chunks(m.Name+"-nodeport", ports, endpoints)
 }
 
 // loadBalancer addresses m by its load balancer's addresses and the Service's ports. One that
@@ -104,13 +98,13 @@ func (inv *inventory) loadBalancer(m *mirror.Service, s *service) {
 		note(m, mirror.ReasonNoLoadBalancer, "the load balancer has no address yet: see the Service's events in the upstream")
 	}
 	ready := inv.ready(m.Key)
-	var endpoints []named
+	var endpoints []mirror.Named
 	for _, ip := range s.ips {
-		endpoints = append(endpoints, named{ip, familyOf(ip), mirror.Endpoint{
+		endpoints = append(endpoints, mirror.Named{Name: ip, Family: mirror.FamilyOf(ip), Endpoint: mirror.Endpoint{
 			Addresses: []string{ip}, Ready: ready, Serving: ready,
 		}})
 	}
-	m.Slices = chunks(m.Name+"-loadbalancer", s.ports, endpoints)
+	m.Slices = mirror.Chunks(m.Name+"-loadbalancer", s.ports, endpoints)
 }
 
 // ready reports whether a Service has a ready endpoint.
@@ -126,70 +120,12 @@ func (inv *inventory) readyOn(key mirror.Key, node string) bool {
 	})
 }
 
-// named is an endpoint and the name that decides which slice it belongs to.
-type named struct {
-	name     string
-	family   discoveryv1.AddressType
-	endpoint mirror.Endpoint
-}
-
-// chunks distributes endpoints over slices of at most maxChunk, by family and by a hash
-// of their names: an endpoint that comes or goes changes one slice, until they outgrow
-// their number, which then doubles. Endpoints are in order of name.
-func chunks(prefix string, ports []mirror.Port, endpoints []named) []mirror.Slice {
-	slices.SortFunc(endpoints, func(a, b named) int { return strings.Compare(a.name, b.name) })
-	var result []mirror.Slice
-	for _, family := range [...]discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
-		for i, members := range partition(endpoints, family) {
-			if len(members) == 0 {
-				continue
-			}
-			result = append(result, mirror.Slice{
-				Name:        fmt.Sprintf("%s-%s-%d", prefix, strings.ToLower(string(family)), i),
-				AddressType: family,
-				Ports:       ports,
-				Endpoints:   members,
-			})
-		}
-	}
-	return result
-}
-
-func partition(endpoints []named, family discoveryv1.AddressType) [][]mirror.Endpoint {
-	for n := uint32(1); ; n *= 2 {
-		parts := make([][]mirror.Endpoint, n)
-		largest := 0
-		for _, e := range endpoints {
-			if e.family != family {
-				continue
-			}
-			h := fnv.New32a()
-			h.Write([]byte(e.name))
-			at := h.Sum32() % n
-			parts[at] = append(parts[at], e.endpoint)
-			largest = max(largest, len(parts[at]))
-		}
-		if largest <= maxChunk || int(n) > len(endpoints) {
-			return parts
-		}
-	}
-}
-
 // firstOf returns the first address of a family, which is the one that a node prefers.
 func firstOf(ips []string, family discoveryv1.AddressType) string {
 	for _, ip := range ips {
-		if familyOf(ip) == family {
+		if mirror.FamilyOf(ip) == family {
 			return ip
 		}
 	}
 	return ""
-}
-
-// familyOf returns the family of an address by its form. What isn't an address counts as
-// IPv4, so that it is refused by name later on rather than lost.
-func familyOf(ip string) discoveryv1.AddressType {
-	if a, err := netip.ParseAddr(ip); err == nil && a.Is6() {
-		return discoveryv1.AddressTypeIPv6
-	}
-	return discoveryv1.AddressTypeIPv4
 }

@@ -145,7 +145,7 @@ func TestAddressing(t *testing.T) {
 	}
 }
 
-// A node that comes or goes changes one slice, and no slice has more than maxChunk endpoints.
+// A node that comes or goes changes one slice, and no slice has more than 100 endpoints.
 func TestChunksAreStable(t *testing.T) {
 	objects := []runtime.Object{typed("NodePort", 30080), newSlice("s", "a", "10.0.0.1")}
 	for i := range 1000 {
@@ -159,7 +159,7 @@ func TestChunksAreStable(t *testing.T) {
 	total, changed := 0, 0
 	for i := range after {
 		total += len(after[i].Endpoints)
-		if len(after[i].Endpoints) > maxChunk {
+		if len(after[i].Endpoints) > 100 {
 			t.Errorf("%d endpoints in %s", len(after[i].Endpoints), after[i].Name)
 		}
 		if !reflect.DeepEqual(before[i], after[i]) {

@@ -46,7 +46,7 @@ func TestClassify(t *testing.T) {
 			apierrors.NewUnauthorized("x"), wrap(&net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}),
 		},
 		upstream.ReasonForbidden: {apierrors.NewForbidden(resource, "", nil)},
-		upstream.ReasonTooLarge:  {&tooLarge{"x"}, fmt.Errorf("x: %w", errResponseTooLarge)},
+		upstream.ReasonTooLarge:  {&upstream.TooLarge{}, fmt.Errorf("x: %w", upstream.ErrResponseTooLarge)},
 		upstream.ReasonServerError: {
 			apierrors.NewInternalError(errors.New("x")), apierrors.NewTooManyRequests("x", 1), apierrors.NewNotFound(resource, ""),
 			errors.New("x"), wrap(tls.RecordHeaderError{}),
@@ -86,7 +86,7 @@ func (timeout) Temporary() bool { return true }
 
 func TestMessagesAreBounded(t *testing.T) {
 	got := classify("list", services, errors.New("\x1b[31m\n"+strings.Repeat("ü", 10_000))).Err.Error()
-	if len(got) > maxMessage+len("…") || strings.ContainsAny(got, "\x1b\n") {
+	if len(got) > 256+len("…") || strings.ContainsAny(got, "\x1b\n") {
 		t.Errorf("message of %d bytes: %q", len(got), got)
 	}
 }

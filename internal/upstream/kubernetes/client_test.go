@@ -1,9 +1,6 @@
 package kubernetes
 
 import (
-	"context"
-	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,37 +9,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }
-
-func TestLimited(t *testing.T) {
-	l := limited{roundTripper(func(*http.Request) (*http.Response, error) {
-		return &http.Response{Body: io.NopCloser(io.LimitReader(zeros{}, 2*maxResponse))}, nil
-	})}
-	read := func(ctx context.Context) (int64, error) {
-		res, err := l.RoundTrip(httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		return io.Copy(io.Discard, res.Body)
-	}
-	if n, err := read(t.Context()); !errors.Is(err, errResponseTooLarge) || n > maxResponse {
-		t.Errorf("read %d bytes of a list: %v", n, err)
-	}
-	if n, err := read(newAllowance(maxEvent).with(t.Context())); !errors.Is(err, errResponseTooLarge) || n > maxEvent {
-		t.Errorf("read %d bytes of an event: %v", n, err)
-	}
-	if n, err := read(newAllowance(3 * maxResponse).with(t.Context())); err != nil || n != 2*maxResponse {
-		t.Errorf("read %d bytes of a watch: %v", n, err)
-	}
-}
 
 // An endless answer ends as TooLarge, through all of client-go.
 func TestEndlessAnswer(t *testing.T) {

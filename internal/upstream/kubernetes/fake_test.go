@@ -68,7 +68,7 @@ func newFake(t *testing.T) *fake {
 
 // options are those of a Source that reads the fake, with short times.
 func (f *fake) options(t *testing.T) Options {
-	config, err := RESTConfig(f.kubeconfig(), "gimbal/test", Allow{})
+	config, err := RESTConfig(f.kubeconfig(), "gimbal/test", upstream.Allow{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,6 +352,8 @@ func (r *recorder) report(f func()) {
 func (r *recorder) Changed(keys ...mirror.Key) {
 	r.report(func() { r.changed = append(r.changed, keys...) })
 }
+func (r *recorder) Polled(upstream.Cycle) {}
+
 func (r *recorder) Relisted(keys ...mirror.Key) {
 	r.report(func() { r.relisted = append(r.relisted, keys...) })
 }

@@ -2,13 +2,13 @@ package kubernetes
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 	"sync"
 
 	"github.com/projectcontour/gimbal/internal/mirror"
+	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
 // kind is a resource that is read.
@@ -159,36 +159,21 @@ func (inv *inventory) with(k kind, i *item) size {
 	return used
 }
 
-// Limits is the budget of one upstream: the most that is kept of it.
-type Limits struct {
-	Services  int // 10,000 where zero
-	Slices    int // 50,000 where zero
-	Nodes     int // 10,000 where zero
-	Endpoints int // 500,000 where zero
-	// Bytes is about the memory that one kind of object may take; 512 MiB where zero.
-	Bytes int
-}
-
-func (l Limits) check(k kind, used size) error {
-	objects := [...]int{
-		cmp.Or(l.Services, 10_000), cmp.Or(l.Slices, 50_000), cmp.Or(l.Nodes, 10_000),
-	}[k]
+// check returns an error where what is kept of a kind goes past the limits.
+func check(l upstream.Limits, k kind, used size) error {
+	l = l.Defaulted()
+	objects := [...]int{l.Services, l.Slices, l.Nodes}[k]
 	for _, of := range []struct {
 		used, limit int
 		what        string
 	}{
 		{used.objects, objects, k.String()},
-		{used.endpoints, cmp.Or(l.Endpoints, 500_000), "endpoints"},
-		{used.bytes, cmp.Or(l.Bytes, 512<<20), "bytes of " + k.String()},
+		{used.endpoints, l.Endpoints, "endpoints"},
+		{used.bytes, l.Bytes, "bytes of " + k.String()},
 	} {
 		if of.used > of.limit {
-			return &tooLarge{fmt.Sprintf("the upstream has more than %d %s", of.limit, of.what)}
+			return &upstream.TooLarge{Limit: of.limit, What: of.what}
 		}
 	}
 	return nil
 }
-
-// tooLarge says that the upstream goes past its budget.
-type tooLarge struct{ message string }
-
-func (e *tooLarge) Error() string { return e.message }

@@ -4,50 +4,19 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
 // maxKubeconfig is the most bytes that a kubeconfig may have: what fits into a Secret.
 const maxKubeconfig = 1 << 20
-
-// ConfigReason is why a kubeconfig is refused, in one word: the reason of the condition Accepted.
-type ConfigReason string
-
-// The reasons.
-const (
-	ReasonInvalidKubeconfig       ConfigReason = "InvalidKubeconfig"       // can't be parsed, is incomplete, or asks for what isn't supported
-	ReasonCredentialPluginRefused ConfigReason = "CredentialPluginRefused" // runs a program or an auth provider
-	ReasonFilePathRefused         ConfigReason = "FilePathRefused"         // reads a file of the agent
-	ReasonInsecureRefused         ConfigReason = "InsecureRefused"         // the server isn't authenticated
-)
-
-// ConfigError is why a kubeconfig is refused. Its message holds nothing of the
-// kubeconfig but the names of its entries.
-type ConfigError struct {
-	Reason ConfigReason
-	Err    error
-}
-
-func (e *ConfigError) Error() string { return e.Err.Error() }
-
-// Unwrap returns what went wrong.
-func (e *ConfigError) Unwrap() error { return e.Err }
-
-// Allow is what an operator lets kubeconfigs do that is refused otherwise.
-type Allow struct {
-	// InsecureTLS allows insecure-skip-tls-verify and servers without TLS.
-	InsecureTLS bool
-	// ExecPlugins allows users that run a credential plugin on the agent.
-	ExecPlugins bool
-}
 
 // RESTConfig makes a client configuration of a kubeconfig that holds everything
 // inline: certificate authority, and a token or a client certificate. A kubeconfig
@@ -55,15 +24,15 @@ type Allow struct {
 // rights and is refused, and so is what Kubernetes or Gimbal doesn't support: auth
 // providers, basic authentication, impersonation, a proxy of its own. Only the current context counts.
 //
-// The error is a *ConfigError.
-func RESTConfig(kubeconfig []byte, userAgent string, allow Allow) (*rest.Config, error) {
+// The error is a *upstream.ConfigError.
+func RESTConfig(kubeconfig []byte, userAgent string, allow upstream.Allow) (*rest.Config, error) {
 	cluster, user, err := current(kubeconfig)
 	if err == nil {
 		err = errors.Join(checkCluster(cluster, allow), checkUser(user, allow))
 	}
 	if err != nil {
-		if first := new(ConfigError); errors.As(err, &first) {
-			return nil, &ConfigError{Reason: first.Reason, Err: err}
+		if first := new(upstream.ConfigError); errors.As(err, &first) {
+			return nil, &upstream.ConfigError{Reason: first.Reason, Err: err}
 		}
 		return nil, invalid("%w", err)
 	}
@@ -96,7 +65,7 @@ func RESTConfig(kubeconfig []byte, userAgent string, allow Allow) (*rest.Config,
 }
 
 func invalid(format string, args ...any) error {
-	return &ConfigError{ReasonInvalidKubeconfig, fmt.Errorf(format, args...)}
+	return upstream.Refuse(upstream.ReasonInvalidKubeconfig, format, args...)
 }
 
 // current returns the cluster and the user of the current context.
@@ -109,7 +78,7 @@ func current(kubeconfig []byte) (*clientcmdapi.Cluster, *clientcmdapi.AuthInfo, 
 	}
 	config, err := clientcmd.Load(kubeconfig)
 	if err != nil {
-		return nil, nil, invalid("the kubeconfig can't be parsed%s: check it with kubectl config view", line(err))
+		return nil, nil, invalid("the kubeconfig can't be parsed%s: check it with kubectl config view", upstream.Line(err))
 	}
 	if config.CurrentContext == "" {
 		return nil, nil, invalid("current-context is missing")
@@ -129,20 +98,12 @@ func current(kubeconfig []byte) (*clientcmdapi.Cluster, *clientcmdapi.AuthInfo, 
 	return cluster, user, nil
 }
 
-// line returns where a parser's error lies. The rest of its message may quote the kubeconfig.
-func line(err error) string {
-	if at := regexp.MustCompile(`line \d{1,6}`).FindString(err.Error()); at != "" {
-		return " at " + at
-	}
-	return ""
-}
-
-func checkCluster(c *clientcmdapi.Cluster, allow Allow) error {
+func checkCluster(c *clientcmdapi.Cluster, allow upstream.Allow) error {
 	if c.CertificateAuthority != "" {
 		return fileRefused("certificate-authority", "certificate-authority-data")
 	}
 	if c.InsecureSkipTLSVerify && !allow.InsecureTLS {
-		return &ConfigError{ReasonInsecureRefused, errors.New("insecure-skip-tls-verify is refused: give certificate-authority-data")}
+		return upstream.Refuse(upstream.ReasonInsecureRefused, "insecure-skip-tls-verify is refused: give certificate-authority-data")
 	}
 	if c.ProxyURL != "" {
 		return invalid("proxy-url isn't supported: set HTTPS_PROXY on the agent")
@@ -156,7 +117,7 @@ func checkCluster(c *clientcmdapi.Cluster, allow Allow) error {
 	return nil
 }
 
-func checkServer(server string, allow Allow) error {
+func checkServer(server string, allow upstream.Allow) error {
 	if server == "" {
 		return invalid("server of the current context's cluster is missing")
 	}
@@ -169,17 +130,17 @@ func checkServer(server string, allow Allow) error {
 	case u.Scheme != "http":
 		return invalid("server must be a URL such as https://host:6443")
 	case !allow.InsecureTLS:
-		return &ConfigError{ReasonInsecureRefused, errors.New("a server without TLS is refused: use https")}
+		return upstream.Refuse(upstream.ReasonInsecureRefused, "a server without TLS is refused: use https")
 	}
 	return nil
 }
 
-func checkUser(u *clientcmdapi.AuthInfo, allow Allow) error {
+func checkUser(u *clientcmdapi.AuthInfo, allow upstream.Allow) error {
 	switch {
 	case u.AuthProvider != nil:
-		return &ConfigError{ReasonCredentialPluginRefused, errors.New("auth-provider is refused: use a token or a client certificate")}
+		return upstream.Refuse(upstream.ReasonCredentialPluginRefused, "auth-provider is refused: use a token or a client certificate")
 	case u.Exec != nil && !allow.ExecPlugins:
-		return &ConfigError{ReasonCredentialPluginRefused, errors.New("exec is refused: use a token or a client certificate")}
+		return upstream.Refuse(upstream.ReasonCredentialPluginRefused, "exec is refused: use a token or a client certificate")
 	case u.ClientCertificate != "":
 		return fileRefused("client-certificate", "client-certificate-data")
 	case u.ClientKey != "":
@@ -218,5 +179,5 @@ func checkCredentials(u *clientcmdapi.AuthInfo) error {
 }
 
 func fileRefused(field, inline string) error {
-	return &ConfigError{ReasonFilePathRefused, fmt.Errorf("%s is refused, it is a path: give %s", field, inline)}
+	return upstream.Refuse(upstream.ReasonFilePathRefused, "%s is refused, it is a path: give %s", field, inline)
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
 const canary = "c4n4ry-s3cret"
@@ -60,47 +62,47 @@ func TestRESTConfig(t *testing.T) {
 	)
 	tests := []struct {
 		name, config string
-		allow        Allow
-		reason       ConfigReason // "" where it is accepted
+		allow        upstream.Allow
+		reason       upstream.ConfigReason // "" where it is accepted
 		says         string
 	}{
-		{"token", kubeconfig(server, token), Allow{}, "", ""},
-		{"token with a line feed", kubeconfig(server, `token: "`+canary+`\n"`), Allow{}, "", ""},
-		{"certificate", kubeconfig(server+", certificate-authority-data: "+cert, "client-certificate-data: "+cert+", client-key-data: "+key), Allow{}, "", ""},
-		{"exec allowed", kubeconfig(server, `exec: {command: sh, apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never}`), Allow{ExecPlugins: true}, "", ""},
-		{"insecure allowed", kubeconfig(server+", insecure-skip-tls-verify: true", token), Allow{InsecureTLS: true}, "", ""},
-		{"http allowed", kubeconfig(`server: "http://host"`, token), Allow{InsecureTLS: true}, "", ""},
+		{"token", kubeconfig(server, token), upstream.Allow{}, "", ""},
+		{"token with a line feed", kubeconfig(server, `token: "`+canary+`\n"`), upstream.Allow{}, "", ""},
+		{"certificate", kubeconfig(server+", certificate-authority-data: "+cert, "client-certificate-data: "+cert+", client-key-data: "+key), upstream.Allow{}, "", ""},
+		{"exec allowed", kubeconfig(server, `exec: {command: sh, apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never}`), upstream.Allow{ExecPlugins: true}, "", ""},
+		{"insecure allowed", kubeconfig(server+", insecure-skip-tls-verify: true", token), upstream.Allow{InsecureTLS: true}, "", ""},
+		{"http allowed", kubeconfig(`server: "http://host"`, token), upstream.Allow{InsecureTLS: true}, "", ""},
 
-		{"exec", kubeconfig(server, `exec: {command: sh, apiVersion: client.authentication.k8s.io/v1}, `+token), Allow{}, ReasonCredentialPluginRefused, "exec"},
-		{"auth-provider", kubeconfig(server, `auth-provider: {name: gcp}, `+token), Allow{ExecPlugins: true}, ReasonCredentialPluginRefused, "auth-provider"},
-		{"certificate-authority", kubeconfig(server+", certificate-authority: /etc/"+canary, token), Allow{}, ReasonFilePathRefused, "certificate-authority-data"},
-		{"client-certificate", kubeconfig(server, "client-certificate: /etc/"+canary+", "+token), Allow{}, ReasonFilePathRefused, "client-certificate-data"},
-		{"client-key", kubeconfig(server, "client-key: /etc/"+canary+", "+token), Allow{}, ReasonFilePathRefused, "client-key-data"},
-		{"tokenFile", kubeconfig(server, "tokenFile: /etc/"+canary+", "+token), Allow{}, ReasonFilePathRefused, "give token"},
-		{"insecure", kubeconfig(server+", insecure-skip-tls-verify: true", token), Allow{}, ReasonInsecureRefused, "insecure-skip-tls-verify"},
-		{"http", kubeconfig(`server: "http://host"`, token), Allow{}, ReasonInsecureRefused, "https"},
-		{"basic", kubeconfig(server, "username: x, password: "+canary), Allow{}, ReasonInvalidKubeconfig, "password"},
-		{"impersonation", kubeconfig(server, "as: x, "+token), Allow{}, ReasonInvalidKubeconfig, "impersonation"},
-		{"groups", kubeconfig(server, "as-groups: [x], "+token), Allow{}, ReasonInvalidKubeconfig, "impersonation"},
-		{"proxy", kubeconfig(server+`, proxy-url: "http://p"`, token), Allow{}, ReasonInvalidKubeconfig, "HTTPS_PROXY"},
-		{"no credentials", kubeconfig(server, ""), Allow{}, ReasonInvalidKubeconfig, "neither token"},
-		{"no key", kubeconfig(server, "client-certificate-data: "+cert), Allow{}, ReasonInvalidKubeconfig, "client-key-data is missing"},
-		{"no certificate", kubeconfig(server, "client-key-data: "+key), Allow{}, ReasonInvalidKubeconfig, "client-certificate-data is missing"},
-		{"another's key", kubeconfig(server, "client-certificate-data: "+cert+", client-key-data: "+otherKey), Allow{}, ReasonInvalidKubeconfig, "aren't"},
-		{"CA no PEM", kubeconfig(server+", certificate-authority-data: eHl6", token), Allow{}, ReasonInvalidKubeconfig, "no certificate"},
-		{"odd token", kubeconfig(server, `token: "`+canary+`\nx"`), Allow{}, ReasonInvalidKubeconfig, "characters"},
-		{"no server", kubeconfig("", token), Allow{}, ReasonInvalidKubeconfig, "server"},
-		{"no URL", kubeconfig("server: host", token), Allow{}, ReasonInvalidKubeconfig, "https://host:6443"},
-		{"password in the URL", kubeconfig(`server: "https://u:`+canary+`@host"`, token), Allow{}, ReasonInvalidKubeconfig, "server"},
-		{"empty", "", Allow{}, ReasonInvalidKubeconfig, "empty"},
-		{"large", strings.Repeat("#"+canary+"\n", 1<<17), Allow{}, ReasonInvalidKubeconfig, "bytes"},
-		{"no YAML", "a: [" + canary, Allow{}, ReasonInvalidKubeconfig, "can't be parsed"},
-		{"another type", "users: " + canary, Allow{}, ReasonInvalidKubeconfig, "can't be parsed"},
-		{"no base64", kubeconfig(server, "client-key-data: '"+canary+"'"), Allow{}, ReasonInvalidKubeconfig, "can't be parsed"},
-		{"no context", "current-context: x", Allow{}, ReasonInvalidKubeconfig, `context "x"`},
-		{"no current context", strings.Replace(kubeconfig(server, token), "current-context: c", "", 1), Allow{}, ReasonInvalidKubeconfig, "current-context"},
-		{"no cluster", strings.Replace(kubeconfig(server, token), "cluster: k", "cluster: z", 1), Allow{}, ReasonInvalidKubeconfig, `cluster "z"`},
-		{"no user", strings.Replace(kubeconfig(server, token), "user: u", "user: z", 1), Allow{}, ReasonInvalidKubeconfig, `user "z"`},
+		{"exec", kubeconfig(server, `exec: {command: sh, apiVersion: client.authentication.k8s.io/v1}, `+token), upstream.Allow{}, upstream.ReasonCredentialPluginRefused, "exec"},
+		{"auth-provider", kubeconfig(server, `auth-provider: {name: gcp}, `+token), upstream.Allow{ExecPlugins: true}, upstream.ReasonCredentialPluginRefused, "auth-provider"},
+		{"certificate-authority", kubeconfig(server+", certificate-authority: /etc/"+canary, token), upstream.Allow{}, upstream.ReasonFilePathRefused, "certificate-authority-data"},
+		{"client-certificate", kubeconfig(server, "client-certificate: /etc/"+canary+", "+token), upstream.Allow{}, upstream.ReasonFilePathRefused, "client-certificate-data"},
+		{"client-key", kubeconfig(server, "client-key: /etc/"+canary+", "+token), upstream.Allow{}, upstream.ReasonFilePathRefused, "client-key-data"},
+		{"tokenFile", kubeconfig(server, "tokenFile: /etc/"+canary+", "+token), upstream.Allow{}, upstream.ReasonFilePathRefused, "give token"},
+		{"insecure", kubeconfig(server+", insecure-skip-tls-verify: true", token), upstream.Allow{}, upstream.ReasonInsecureRefused, "insecure-skip-tls-verify"},
+		{"http", kubeconfig(`server: "http://host"`, token), upstream.Allow{}, upstream.ReasonInsecureRefused, "https"},
+		{"basic", kubeconfig(server, "username: x, password: "+canary), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "password"},
+		{"impersonation", kubeconfig(server, "as: x, "+token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "impersonation"},
+		{"groups", kubeconfig(server, "as-groups: [x], "+token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "impersonation"},
+		{"proxy", kubeconfig(server+`, proxy-url: "http://p"`, token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "HTTPS_PROXY"},
+		{"no credentials", kubeconfig(server, ""), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "neither token"},
+		{"no key", kubeconfig(server, "client-certificate-data: "+cert), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "client-key-data is missing"},
+		{"no certificate", kubeconfig(server, "client-key-data: "+key), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "client-certificate-data is missing"},
+		{"another's key", kubeconfig(server, "client-certificate-data: "+cert+", client-key-data: "+otherKey), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "aren't"},
+		{"CA no PEM", kubeconfig(server+", certificate-authority-data: eHl6", token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "no certificate"},
+		{"odd token", kubeconfig(server, `token: "`+canary+`\nx"`), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "characters"},
+		{"no server", kubeconfig("", token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "server"},
+		{"no URL", kubeconfig("server: host", token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "https://host:6443"},
+		{"password in the URL", kubeconfig(`server: "https://u:`+canary+`@host"`, token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "server"},
+		{"empty", "", upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "empty"},
+		{"large", strings.Repeat("#"+canary+"\n", 1<<17), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "bytes"},
+		{"no YAML", "a: [" + canary, upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "can't be parsed"},
+		{"another type", "users: " + canary, upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "can't be parsed"},
+		{"no base64", kubeconfig(server, "client-key-data: '"+canary+"'"), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "can't be parsed"},
+		{"no context", "current-context: x", upstream.Allow{}, upstream.ReasonInvalidKubeconfig, `context "x"`},
+		{"no current context", strings.Replace(kubeconfig(server, token), "current-context: c", "", 1), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "current-context"},
+		{"no cluster", strings.Replace(kubeconfig(server, token), "cluster: k", "cluster: z", 1), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, `cluster "z"`},
+		{"no user", strings.Replace(kubeconfig(server, token), "user: u", "user: z", 1), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, `user "z"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -117,7 +119,7 @@ func TestRESTConfig(t *testing.T) {
 				}
 				return
 			}
-			refused := new(ConfigError)
+			refused := new(upstream.ConfigError)
 			if !errors.As(err, &refused) || refused.Reason != tt.reason || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("error %v, want %s with %q", err, tt.reason, tt.says)
 			}
@@ -132,7 +134,7 @@ func FuzzRESTConfig(f *testing.F) {
 	f.Add([]byte(kubeconfig(`server: "https://host"`, "token: x")))
 	f.Add([]byte("{"))
 	f.Fuzz(func(t *testing.T, kubeconfig []byte) {
-		c, err := RESTConfig(kubeconfig, "x", Allow{})
+		c, err := RESTConfig(kubeconfig, "x", upstream.Allow{})
 		if (c == nil) == (err == nil) {
 			t.Fatalf("config %v, error %v", c, err)
 		}

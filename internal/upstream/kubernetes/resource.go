@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/projectcontour/gimbal/internal/mirror"
+	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
 const (
@@ -149,7 +150,7 @@ func (r *resource) collect(page list, all *metainternalversion.List, used *size)
 		}
 		*used = used.plus(i.row.size())
 		all.Items = append(all.Items, i)
-		return r.source.options.Limits.check(r.kind, *used)
+		return check(r.source.options.Limits, r.kind, *used)
 	})
 }
 
@@ -174,8 +175,8 @@ func (r *resource) WatchWithContext(ctx context.Context, o metav1.ListOptions) (
 		return nil, err
 	}
 	r.notBefore = time.Now().Add(watchSpacing)
-	bytes := newAllowance(maxEvent)
-	ctx, cancel := context.WithCancelCause(bytes.with(ctx))
+	bytes := upstream.NewAllowance(maxEvent)
+	ctx, cancel := context.WithCancelCause(bytes.With(ctx))
 	inner, err := r.start(ctx, cancel, o, limit)
 	if err != nil {
 		cancel(nil)
@@ -185,7 +186,7 @@ func (r *resource) WatchWithContext(ctx context.Context, o metav1.ListOptions) (
 		if errors.Is(err, errStalled) {
 			r.readPages()
 		}
-		return nil, fmt.Errorf("streaming list: %s", clean(err.Error()))
+		return nil, fmt.Errorf("streaming list: %s", upstream.Clean(err.Error()))
 	}
 	s := &stream{
 		resource: r, inner: inner, bytes: bytes, ctx: ctx, cancel: func() { cancel(nil) },
@@ -250,14 +251,14 @@ func (r *resource) failed(verb string, err error) error {
 }
 
 func tooBig(err error) bool {
-	var large *tooLarge
-	return errors.As(err, &large) || errors.Is(err, errResponseTooLarge)
+	var large *upstream.TooLarge
+	return errors.As(err, &large) || errors.Is(err, upstream.ErrResponseTooLarge)
 }
 
 // probe asks for one object: it proves that the upstream can be reached, knows the
 // credentials and grants the listing at present, which a watch that goes on doesn't.
 func (r *resource) probe(ctx context.Context) error {
-	_, err := r.page(newAllowance(maxProbe).with(ctx), metav1.ListOptions{Limit: 1}, r.source.options.RequestTimeout)
+	_, err := r.page(upstream.NewAllowance(maxProbe).With(ctx), metav1.ListOptions{Limit: 1}, r.source.options.RequestTimeout)
 	return err
 }
 

@@ -30,7 +30,7 @@ type Options struct {
 	// Addressing is Pod where empty.
 	Addressing v1alpha1.Addressing
 	Selection  mirror.Selection
-	Limits     Limits
+	Limits     upstream.Limits
 	// Logger is slog's default where nil.
 	Logger *slog.Logger
 	// ProbeInterval is the time from one probe to the next while all is well; 10 s where zero.

@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
 // stream is a watch whose objects are items. While it is a streaming list it ends with
@@ -16,7 +18,7 @@ import (
 type stream struct {
 	resource *resource
 	inner    watch.Interface
-	bytes    *allowance // of the next event
+	bytes    *upstream.Allowance // of the next event
 	ctx      context.Context
 	cancel   context.CancelFunc
 	result   chan watch.Event
@@ -57,7 +59,7 @@ func (s *stream) run() {
 				s.closed()
 				return
 			}
-			s.bytes.left.Store(maxEvent)
+			s.bytes.Renew(maxEvent)
 			first := s.initial
 			if !s.handle(e) {
 				return
@@ -103,10 +105,10 @@ func (s *stream) handle(e watch.Event) bool {
 func (s *stream) fits(i *item) error {
 	source, kind := s.resource.source, s.resource.kind
 	if !s.initial {
-		return source.options.Limits.check(kind, source.with(s.resource, i))
+		return check(source.options.Limits, kind, source.with(s.resource, i))
 	}
 	s.used = s.used.plus(i.row.size())
-	return source.options.Limits.check(kind, s.used)
+	return check(source.options.Limits, kind, s.used)
 }
 
 func (s *stream) send(e watch.Event) bool {
@@ -138,7 +140,7 @@ func (s *stream) fail(err error) {
 	if !s.initial || tooBig(err) {
 		_ = s.resource.failed("watch", err)
 	}
-	status := metav1.Status{Status: metav1.StatusFailure, Message: clean(err.Error())}
+	status := metav1.Status{Status: metav1.StatusFailure, Message: upstream.Clean(err.Error())}
 	if s, ok := err.(apierrors.APIStatus); ok && expired(err) {
 		status = s.Status()
 	}

@@ -1,0 +1,326 @@
+package openstack
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/upstream"
+)
+
+// parallel is how many requests of one cloud are under way at once.
+const parallel = 16
+
+// nobody is a project that there isn't.
+const nobody = "00000000000000000000000000000000"
+
+// lists are what one cycle reads in bulk.
+type lists struct {
+	places        map[string]place
+	loadBalancers []loadBalancer
+	clock         time.Time // the server's, before the load balancers were listed
+	listeners     []listener
+	pools         []pool
+	floating      map[string]string // addresses by port
+}
+
+// cycle reads the cloud: everything in bulk but members, and those of the load balancers
+// that may have changed since the inventory before. It returns a complete inventory or an error.
+func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, error) {
+	if err := s.session.authenticate(ctx); err != nil {
+		return nil, err
+	}
+	l, err := s.lists(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	entries := make(map[string]*entry, len(l.loadBalancers))
+	var readings []*reading
+	for _, t := range s.trees(l) {
+		switch e := before.entries[t.ID]; {
+		case t.place.reason != "":
+			entries[t.ID] = &entry{place: t.place, services: t.services(s.options.Addressing), settled: true}
+		case e.current(t, now):
+			entries[t.ID] = e
+		default:
+			readings = append(readings, &reading{tree: t, clock: l.clock})
+		}
+	}
+	if err := s.readMembers(ctx, readings); err != nil {
+		return nil, err
+	}
+	if err := s.verify(ctx, readings, len(l.loadBalancers)); err != nil {
+		return nil, err
+	}
+	for _, r := range readings {
+		entries[r.tree.ID] = r.settle(before.entries[r.tree.ID], s.options.Addressing, now, s.options.HealthInterval)
+	}
+	return newInventory(entries, s.options.Limits, s.options.Selection)
+}
+
+func (s *Source) octavia(path string) collection {
+	l := s.options.Limits
+	c := collection{api: s.session.octavia, path: path, name: path[strings.LastIndex(path, "/")+1:], objects: l.Slices, bytes: l.Bytes}
+	if path == "loadbalancers" {
+		c.objects = l.Services
+	}
+	return c
+}
+
+// lists reads everything but members. The load balancers come first, so that what
+// changes later on shows when they are read again.
+func (s *Source) lists(ctx context.Context) (*lists, error) {
+	l := &lists{floating: map[string]string{}}
+	limits := s.options.Limits
+	group, all := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		projects, _, err := list[project](all, s.session, collection{
+			api: s.session.identity, path: "auth/projects", name: "projects", objects: limits.Slices, bytes: limits.Bytes,
+		})
+		l.places = s.options.Selection.places(projects, s.session.project.Domain.ID)
+		return err
+	})
+	group.Go(func() error { return s.seesAll(all) })
+	group.Go(func() (err error) {
+		l.loadBalancers, l.clock, err = list[loadBalancer](all, s.session, s.octavia("loadbalancers"))
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	group, all = errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		l.listeners, _, err = list[listener](all, s.session, s.octavia("listeners"))
+		return err
+	})
+	if s.options.Addressing == v1alpha1.AddressingVIP {
+		group.Go(func() (err error) { l.floating, err = s.floatingIPs(all); return err })
+	} else {
+		group.Go(func() (err error) {
+			l.pools, _, err = list[pool](all, s.session, s.octavia("pools"))
+			return err
+		})
+	}
+	return l, group.Wait()
+}
+
+// seesAll makes sure that listings hold every project's load balancers. Octavia lists the
+// own project's to whom isn't allowed more, without a word; of another project's it says
+// that they are forbidden.
+func (s *Source) seesAll(ctx context.Context) error {
+	if s.options.Selection.only(project{ID: s.session.project.ID, Name: s.session.project.Name}) {
+		return nil
+	}
+	_, _, err := s.session.get(ctx, s.session.octavia, "loadbalancers", url.Values{"project_id": {nobody}, "limit": {"1"}})
+	if gophercloud.ResponseCodeIs(err, http.StatusForbidden) {
+		return errOwnProjectOnly
+	}
+	return err
+}
+
+// probe asks Octavia and Keystone for next to nothing.
+func (s *Source) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, min(probeTimeout, s.options.RequestTimeout))
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		_, _, err := s.session.get(ctx, s.session.octavia, "loadbalancers", url.Values{"limit": {"1"}})
+		return err
+	})
+	group.Go(func() error {
+		_, _, err := s.session.get(ctx, s.session.identity, "", nil)
+		return err
+	})
+	return group.Wait()
+}
+
+// floatingIPs returns the floating addresses that Neutron knows, by the port they lead to; none without Neutron.
+func (s *Source) floatingIPs(ctx context.Context) (map[string]string, error) {
+	addresses := map[string]string{}
+	if s.session.neutron == "" {
+		return addresses, nil
+	}
+	all, _, err := list[floatingIP](ctx, s.session, collection{
+		api: s.session.neutron, path: "floatingips", name: "floatingips", objects: s.options.Limits.Slices, bytes: s.options.Limits.Bytes,
+	})
+	for _, f := range all {
+		if f.Port != "" {
+			addresses[f.Port] = f.Address
+		}
+	}
+	return addresses, err
+}
+
+// trees puts together what hangs below each load balancer that is selected.
+func (s *Source) trees(l *lists) []*tree {
+	byID := make(map[string]*tree, len(l.loadBalancers))
+	trees := make([]*tree, 0, len(l.loadBalancers))
+	for _, lb := range l.loadBalancers {
+		at, known := l.places[lb.ProjectID]
+		if !known {
+			at = s.options.Selection.unknown(lb.ProjectID)
+		}
+		if at.namespace == "" {
+			continue
+		}
+		t := &tree{loadBalancer: lb, place: at}
+		if s.options.Addressing == v1alpha1.AddressingVIP {
+			t.addresses = addressesOf(lb, l.floating)
+		}
+		byID[lb.ID] = t
+		trees = append(trees, t)
+	}
+	listened := map[string]bool{}
+	for _, li := range l.listeners {
+		listened[li.DefaultPool] = true
+		for _, r := range li.LoadBalancers {
+			if t := byID[r.ID]; t != nil {
+				t.listeners = append(t.listeners, li)
+			}
+		}
+	}
+	for _, p := range l.pools {
+		for _, r := range p.LoadBalancers {
+			if t := byID[r.ID]; t != nil {
+				t.pools = append(t.pools, &poolTree{pool: p, listened: listened[p.ID]})
+			}
+		}
+	}
+	for _, t := range trees {
+		slices.SortFunc(t.listeners, func(a, b listener) int { return strings.Compare(a.ID, b.ID) })
+		slices.SortFunc(t.pools, func(a, b *poolTree) int { return strings.Compare(a.ID, b.ID) })
+	}
+	return trees
+}
+
+// addressesOf returns a load balancer's addresses: the floating one in place of each that has one.
+func addressesOf(lb loadBalancer, floating map[string]string) []string {
+	var addresses []string
+	for _, v := range append([]vip{{lb.VIPAddress, lb.VIPPort}}, lb.AdditionalVIPs...) {
+		if f := floating[v.Port]; f != "" {
+			v.Address = f
+		}
+		if v.Address != "" && !slices.Contains(addresses, v.Address) {
+			addresses = append(addresses, v.Address)
+		}
+	}
+	return addresses
+}
+
+// readMembers reads the members of the pools that are to be read, several at once.
+func (s *Source) readMembers(ctx context.Context, readings []*reading) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for _, r := range readings {
+		r.torn = r.tree.incomplete(s.options.Addressing)
+		for _, p := range r.tree.pools {
+			if !r.tree.wants(p, s.options.Addressing) {
+				continue
+			}
+			group.Go(func() (err error) {
+				p.members, _, err = list[member](ctx, s.session, s.octavia("pools/"+url.PathEscape(p.ID)+"/members"))
+				return vanished(err)
+			})
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for _, r := range readings {
+		r.torn = r.torn || slices.ContainsFunc(r.tree.pools, func(p *poolTree) bool {
+			return r.tree.wants(p, s.options.Addressing) && !p.complete()
+		})
+	}
+	return nil
+}
+
+// vanished takes the answer that there is no such object for an empty one: it was deleted
+// since it was listed, which shows elsewhere.
+func vanished(err error) error {
+	if gophercloud.ResponseCodeIs(err, http.StatusNotFound) {
+		return nil
+	}
+	return err
+}
+
+// complete reports whether the members that were read are those that the pool names.
+func (p *poolTree) complete() bool {
+	read := make([]string, len(p.members))
+	for i, m := range p.members {
+		read[i] = m.ID
+	}
+	slices.Sort(read)
+	return slices.Equal(read, p.memberIDs())
+}
+
+// incomplete reports whether a listener's default pool isn't there.
+func (t *tree) incomplete(addressing v1alpha1.OpenStackAddressing) bool {
+	return addressing != v1alpha1.AddressingVIP && slices.ContainsFunc(t.listeners, func(l listener) bool {
+		return l.DefaultPool != "" && !slices.ContainsFunc(t.pools, func(p *poolTree) bool { return p.ID == l.DefaultPool })
+	})
+}
+
+// verify reads again the load balancers whose members have been read: one by one, or all
+// where that takes fewer requests. One that is gone meanwhile has no status.
+func (s *Source) verify(ctx context.Context, readings []*reading, total int) error {
+	if len(readings) > total/pageSize+1 {
+		all, _, err := list[loadBalancer](ctx, s.session, s.octavia("loadbalancers"))
+		byID := make(map[string]loadBalancer, len(all))
+		for _, lb := range all {
+			byID[lb.ID] = lb
+		}
+		for _, r := range readings {
+			r.after = byID[r.tree.ID]
+		}
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for _, r := range readings {
+		group.Go(func() error {
+			path := "loadbalancers/" + url.PathEscape(r.tree.ID)
+			body, _, err := s.session.get(ctx, s.session.octavia, path, nil)
+			if err = vanished(err); err != nil || body == nil {
+				return err
+			}
+			if r.after, err = one[loadBalancer](body, "loadbalancer"); err != nil || r.after.ID != r.tree.ID {
+				return fmt.Errorf("%s: the answer isn't the load balancer", path)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// due returns when the next cycle is to come after a complete one: sooner while a load
+// balancer is in the middle of a change, at growing distances.
+func due(interval time.Duration, unsettled int) time.Duration {
+	if unsettled == 0 {
+		return interval
+	}
+	return min(interval, time.Second<<min(unsettled-1, 12))
+}
+
+// retry returns when a cycle that failed so many times is to come again. Credentials that
+// are refused aren't tried often, lest their user is locked out.
+func retry(reason upstream.Reason, failures int, interval time.Duration) time.Duration {
+	shortest, longest := time.Second, max(interval, 5*time.Second)
+	switch reason {
+	case upstream.ReasonUnauthorized:
+		shortest, longest = 10*time.Second, time.Minute
+	case upstream.ReasonUnreachable, upstream.ReasonTimeout:
+		longest = 5 * time.Second
+	case upstream.ReasonTooLarge:
+		shortest, longest = time.Minute, time.Minute
+	}
+	return min(longest, shortest<<min(failures-1, 12))
+}

@@ -1,0 +1,247 @@
+package openstack
+
+import (
+	"cmp"
+	"encoding/json"
+	"hash/fnv"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/mirror"
+	"github.com/projectcontour/gimbal/internal/upstream"
+)
+
+const (
+	// settledAfter is how long after a change, by the server's clock, no other change can bear its time: Octavia's
+	// times have whole seconds.
+	settledAfter = 2 * time.Second
+	// unsettledNotice is for how long a load balancer may be in the middle of changes before that is told.
+	unsettledNotice = time.Minute
+)
+
+// inventory is what was read of a cloud at one time. It is never changed.
+type inventory struct {
+	entries  map[string]*entry // by the load balancer's id
+	services map[mirror.Key]*mirror.Service
+}
+
+// entry is one load balancer as it was read.
+type entry struct {
+	row       loadBalancer
+	place     place
+	pools     []string // their ids and operating statuses
+	addresses []string
+	services  []*mirror.Service
+
+	// settled says that the services are known; else they are those of an earlier entry, or only named.
+	settled bool
+	// final says that no later change can look like the one that was read.
+	final bool
+	// reread is when the members are read again though nothing has changed.
+	reread time.Time
+	// read is what an unsettled entry would be if it settled: a hash.
+	read uint64
+	// since is when the entry stopped being settled.
+	since time.Time
+}
+
+// poolStates returns what Octavia shows of the pools' health without being asked for their members.
+func (t *tree) poolStates() []string {
+	states := make([]string, len(t.pools))
+	for i, p := range t.pools {
+		states[i] = p.ID + " " + p.Operating
+	}
+	return states
+}
+
+// current reports whether an entry still says what there is of t, whose members haven't
+// been read: the load balancer is as it was when it had been at rest for a while, its
+// pools are in the same health, and none of them is so that a member's health could
+// change without showing there.
+func (e *entry) current(t *tree, now time.Time) bool {
+	return e != nil && e.settled && e.final && t.Provisioning == "ACTIVE" && now.Before(e.reread) &&
+		e.place == t.place && reflect.DeepEqual(e.row, t.loadBalancer) &&
+		slices.Equal(e.addresses, t.addresses) && slices.Equal(e.pools, t.poolStates()) &&
+		!slices.ContainsFunc(t.pools, func(p *poolTree) bool { return p.Operating == "DEGRADED" || p.Operating == "ERROR" })
+}
+
+// reading is what came of reading a load balancer.
+type reading struct {
+	tree  *tree
+	clock time.Time    // the server's, before anything was read
+	after loadBalancer // the load balancer after all had been read
+	torn  bool         // parts that don't fit together were read, so there was a change
+}
+
+// settle makes the entry of a reading. The services are taken over if nothing was
+// changing while they were read: the load balancer was at rest before and after, with the
+// same time of its last change, and either that was long enough ago for no other change
+// to bear the same time, or an earlier reading found the same. Otherwise those of the
+// entry before stand, and without one they stay as the central cluster has them.
+func (r *reading) settle(before *entry, addressing v1alpha1.OpenStackAddressing, now time.Time, health time.Duration) *entry {
+	t := r.tree
+	e := &entry{row: t.loadBalancer, place: t.place, addresses: t.addresses, pools: t.poolStates()}
+	changed := t.changed()
+	quiet := t.stable() && r.after.Provisioning == t.Provisioning && r.after.changed().Equal(changed) && !r.torn
+	e.final = quiet && !changed.IsZero() && !r.clock.IsZero() && r.clock.Sub(changed) >= settledAfter
+	services := t.services(addressing)
+	if quiet && !e.final {
+		e.read = digest(services)
+		e.settled = before != nil && before.read == e.read
+	}
+	if e.settled = e.settled || e.final; e.settled {
+		e.services = services
+		e.reread = now.Add(health)
+		if before == nil { // not all at once next time
+			e.reread = now.Add(spread(t.ID, health))
+		}
+		return e
+	}
+	e.since = now
+	if before != nil {
+		e.services = before.services
+		if !before.settled {
+			e.since = before.since
+		}
+	}
+	if before == nil || before.place.namespace != t.place.namespace {
+		e.services = t.named()
+	}
+	if now.Sub(e.since) >= unsettledNotice {
+		e.services = e.told()
+	}
+	return e
+}
+
+// named returns the Services that there may be of a load balancer, without saying what they are.
+func (t *tree) named() []*mirror.Service {
+	services := []*mirror.Service{{Key: t.serviceKey(), Unsettled: true}}
+	for _, p := range t.pools {
+		services = append(services, &mirror.Service{Key: t.poolKey(p), Unsettled: true})
+	}
+	return services
+}
+
+// told returns the entry's services with a refusal that says why they don't change.
+func (e *entry) told() []*mirror.Service {
+	services := slices.Clone(e.services)
+	for i, s := range services {
+		if s.Name != "lb-"+e.row.ID || slices.ContainsFunc(s.Refusals, func(r mirror.Refusal) bool { return r.Reason == mirror.ReasonUnsettled }) {
+			continue
+		}
+		told := *s
+		told.Refusals = slices.Clone(s.Refusals)
+		note(&told, mirror.ReasonUnsettled, "load balancer %s has been changing for more than %s, at last it was %.20s; its Services stay as they were; if Octavia is stuck, have its operator reset or fail over the load balancer",
+			e.row.ID, unsettledNotice, e.row.Provisioning)
+		services[i] = &told
+	}
+	return services
+}
+
+// digest returns a hash of services that is never 0.
+func digest(services []*mirror.Service) uint64 {
+	h := fnv.New64a()
+	_ = json.NewEncoder(h).Encode(services) // a hash doesn't fail, and the type has no unmarshallable field
+	return h.Sum64() | 1
+}
+
+// spread returns a share of d that depends on the id.
+func spread(id string, d time.Duration) time.Duration {
+	h := fnv.New32a()
+	h.Write([]byte(id))
+	return d * time.Duration(h.Sum32()%1000) / 1000
+}
+
+// newInventory makes an inventory of entries, or fails where it goes past the limits.
+func newInventory(entries map[string]*entry, l upstream.Limits, selection Selection) (*inventory, error) {
+	inv := &inventory{entries: entries, services: make(map[mirror.Key]*mirror.Service, len(entries))}
+	endpoints, bytes := 0, 0
+	for _, e := range entries {
+		for _, s := range e.services {
+			if selection.Labels != nil && !s.Unsettled && !selection.Labels.Matches(labelsOf(s)) {
+				continue
+			}
+			inv.services[s.Key] = s
+			n, b := size(s)
+			endpoints, bytes = endpoints+n, bytes+b
+		}
+	}
+	for _, of := range []struct {
+		used, limit int
+		what        string
+	}{
+		{len(inv.services), l.Services, "services"}, {endpoints, l.Endpoints, "endpoints"}, {bytes, l.Bytes, "bytes of services"},
+	} {
+		if of.used > of.limit {
+			return nil, &upstream.TooLarge{Limit: of.limit, What: of.what}
+		}
+	}
+	return inv, nil
+}
+
+// labelsOf returns the labels of a Service by which it can be selected: the tags', and Gimbal's own.
+func labelsOf(s *mirror.Service) labelSet {
+	l := make(labelSet, len(s.Labels)+len(s.OwnLabels))
+	maps.Copy(l, s.Labels)
+	maps.Copy(l, s.OwnLabels)
+	return l
+}
+
+// labelSet implements labels.Labels.
+type labelSet map[string]string
+
+func (l labelSet) Has(key string) bool              { return l[key] != "" }
+func (l labelSet) Get(key string) string            { return l[key] }
+func (l labelSet) Lookup(key string) (string, bool) { v, ok := l[key]; return v, ok }
+
+// size returns about how much of the budget a Service takes.
+func size(s *mirror.Service) (endpoints, bytes int) {
+	bytes = 512
+	for k, v := range s.Labels {
+		bytes += 32 + len(k) + len(v)
+	}
+	for i := range s.Slices {
+		endpoints += len(s.Slices[i].Endpoints)
+		bytes += 256 + 160*len(s.Slices[i].Endpoints)
+	}
+	return endpoints, bytes
+}
+
+// unsettled reports whether a load balancer was in the middle of a change.
+func (inv *inventory) unsettled() bool {
+	for _, e := range inv.entries {
+		if !e.settled {
+			return true
+		}
+	}
+	return false
+}
+
+// changed returns the keys of which two inventories say different things, sorted.
+func (inv *inventory) changed(old *inventory) []mirror.Key {
+	var keys []mirror.Key
+	for k, s := range inv.services {
+		if before := old.services[k]; before != s && !reflect.DeepEqual(before, s) {
+			keys = append(keys, k)
+		}
+	}
+	for k := range old.services {
+		if inv.services[k] == nil {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, compareKeys)
+	return keys
+}
+
+// keys returns the keys of all Services, sorted.
+func (inv *inventory) keys() []mirror.Key {
+	return slices.SortedFunc(maps.Keys(inv.services), compareKeys)
+}
+
+func compareKeys(a, b mirror.Key) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}

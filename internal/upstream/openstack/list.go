@@ -1,0 +1,135 @@
+package openstack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/projectcontour/gimbal/internal/upstream"
+)
+
+// pageSize is how many objects one request of a listing asks for. A server may have a lower limit.
+const pageSize = 500
+
+// object is an element of a collection.
+type object interface{ id() string }
+
+// collection is one that is listed.
+type collection struct {
+	api, path string
+	name      string // of the answer's field
+	objects   int    // the most of them
+	bytes     int    // the most of all answers
+}
+
+// list returns all objects of a collection and the server's clock at the first page, or
+// an error: whatever casts doubt on its being whole is one.
+//
+// Of the server's link to a next page only its being there counts: Octavia's leave out
+// filters, and a link may lead where the token mustn't go.
+func list[T object](ctx context.Context, s *session, c collection) (all []T, clock time.Time, err error) {
+	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	seen := map[string]bool{}
+	bytes := 0
+	for {
+		body, date, err := s.get(ctx, c.api, c.path, query)
+		if err != nil {
+			return nil, clock, err
+		}
+		if clock.IsZero() && len(all) == 0 {
+			clock = date
+		}
+		if bytes += len(body); bytes > c.bytes {
+			return nil, clock, &upstream.TooLarge{Limit: c.bytes, What: "bytes of " + c.name}
+		}
+		objects, more, err := page[T](body, c.name)
+		if err != nil {
+			return nil, clock, fmt.Errorf("%s: %w", c.path, err)
+		}
+		for _, o := range objects {
+			if !isID(o.id()) || seen[o.id()] {
+				return nil, clock, fmt.Errorf("%s: an object has no valid id, or is listed twice", c.path)
+			}
+			seen[o.id()] = true
+		}
+		if all = append(all, objects...); len(all) > c.objects {
+			return nil, clock, &upstream.TooLarge{Limit: c.objects, What: c.name}
+		}
+		if !more {
+			return all, clock, nil
+		}
+		query.Set("marker", all[len(all)-1].id())
+	}
+}
+
+// page reads one page of a listing and says whether there is another one.
+func page[T any](body []byte, name string) (objects []T, more bool, err error) {
+	var answer map[string]json.RawMessage
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, false, errors.New("the answer isn't a JSON object")
+	}
+	if err := json.Unmarshal(answer[name], &objects); err != nil || objects == nil {
+		return nil, false, fmt.Errorf("the answer holds no list of %s", name)
+	}
+	if string(answer["truncated"]) == "true" { // Keystone's, by its option list_limit
+		return nil, false, errors.New("the server left some out: raise Keystone's list_limit")
+	}
+	if more, err = links(answer[name+"_links"], answer["links"]); err != nil {
+		return nil, false, err
+	}
+	if more && len(objects) == 0 {
+		return nil, false, errors.New("an empty page isn't the last one")
+	}
+	return objects, more, nil
+}
+
+// one reads an answer that is one object.
+func one[T any](body []byte, name string) (o T, err error) {
+	var answer map[string]json.RawMessage
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return o, err
+	}
+	err = json.Unmarshal(answer[name], &o)
+	return o, err
+}
+
+// links says whether links name a next page: a list of them as Octavia and Neutron have
+// it, or an object as Keystone has it. Either may be missing.
+func links(list, object json.RawMessage) (more bool, err error) {
+	var rels []struct {
+		Rel string `json:"rel"`
+	}
+	var next struct {
+		Next string `json:"next"`
+	}
+	if list != nil {
+		err = json.Unmarshal(list, &rels)
+	}
+	if object != nil {
+		err = errors.Join(err, json.Unmarshal(object, &next))
+	}
+	if err != nil {
+		return false, errors.New("the links to other pages can't be read")
+	}
+	for _, l := range rels {
+		more = more || l.Rel == "next"
+	}
+	return more || next.Next != "", nil
+}
+
+// isID reports whether s can be an OpenStack id: a UUID, or one in hexadecimal without dashes.
+func isID(s string) bool {
+	if len(s) == 0 || len(s) > 64 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,172 @@
+package openstack
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack"
+	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
+
+	"github.com/projectcontour/gimbal/internal/upstream"
+)
+
+// renewBefore is how long before its end a token is renewed, at most: that of a short life goes on for nine tenths of it.
+const renewBefore = 2 * time.Minute
+
+// session talks to one cloud: over connections of its own, with one token that is
+// renewed in time or when it is refused. Only get may be called by several at once.
+type session struct {
+	config    *Config
+	transport *http.Transport
+	client    http.Client
+	timeout   time.Duration // of a request
+	requests  atomic.Int64
+
+	provider *gophercloud.ProviderClient // nil while there is no token
+	renew    time.Time
+	// What the token says.
+	identity, octavia string // URLs that end in a slash
+	neutron           string // empty where there is none
+	project           tokens.Project
+}
+
+func newSession(c *Config, timeout time.Duration) *session {
+	s := &session{config: c, timeout: timeout, transport: upstream.NewTransport(c.TLS)}
+	s.client = http.Client{Transport: counting{upstream.Limit(s.transport), &s.requests}, CheckRedirect: upstream.NoRedirects}
+	return s
+}
+
+// counting counts requests.
+type counting struct {
+	next     http.RoundTripper
+	requests *atomic.Int64
+}
+
+func (c counting) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.requests.Add(1)
+	return c.next.RoundTrip(r)
+}
+
+// authenticate makes sure that there is a token with some life left in it.
+func (s *session) authenticate(ctx context.Context) error {
+	if s.provider != nil && time.Now().Before(s.renew) {
+		return nil
+	}
+	s.provider = nil
+	provider, err := openstack.NewClient(s.config.Auth.IdentityEndpoint)
+	if err != nil {
+		return err
+	}
+	provider.HTTPClient = s.client
+	provider.UserAgent.Prepend(s.config.UserAgent)
+	provider.UseTokenLock()
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	options := s.config.Auth
+	if err := openstack.AuthenticateV3(ctx, provider, &options, gophercloud.EndpointOpts{}); err != nil {
+		return err
+	}
+	if err := s.learn(provider); err != nil {
+		return err
+	}
+	s.provider = provider
+	return nil
+}
+
+// logout forgets the token, so that the next reading asks for another one and its catalog.
+func (s *session) logout() { s.provider = nil }
+
+var errNoProject = errors.New("the token isn't scoped to a project")
+
+// learn takes in what came with the token.
+func (s *session) learn(provider *gophercloud.ProviderClient) error {
+	result, ok := provider.GetAuthResult().(tokens.CreateResult)
+	if !ok {
+		return errors.New("Keystone's answer isn't a token")
+	}
+	token, err := result.ExtractToken()
+	if err != nil {
+		return err
+	}
+	project, err := result.ExtractProject()
+	if err != nil {
+		return err
+	}
+	if project == nil || project.ID == "" {
+		return errNoProject
+	}
+	catalog, err := result.ExtractServiceCatalog()
+	if err != nil {
+		return err
+	}
+	s.identity = strings.TrimSuffix(provider.IdentityBase, "/") + "/v3/"
+	if s.octavia, err = s.endpoint(catalog, "load-balancer", "v2.0/lbaas/"); err != nil {
+		return err
+	}
+	var missing *endpointError
+	if s.neutron, err = s.endpoint(catalog, "network", "v2.0/"); err != nil && !errors.As(err, &missing) {
+		return err
+	}
+	s.project = *project
+	life := time.Until(token.ExpiresAt)
+	s.renew = time.Now().Add(life - min(renewBefore, life/10))
+	return nil
+}
+
+// endpointError says that the catalog has no endpoint that can be used.
+type endpointError struct{ message string }
+
+func (e *endpointError) Error() string { return e.message }
+
+// endpoint returns the URL of a service's API from the catalog.
+func (s *session) endpoint(catalog *tokens.ServiceCatalog, service, api string) (string, error) {
+	options := gophercloud.EndpointOpts{Region: s.config.Region, Availability: s.config.Interface}
+	options.ApplyDefaults(service)
+	at, err := openstack.V3EndpointURL(catalog, options)
+	if err != nil {
+		return "", &endpointError{fmt.Sprintf("Keystone's catalog has no %s endpoint for the interface %s in the region %.64q",
+			service, s.config.Interface, cmp.Or(s.config.Region, "any"))}
+	}
+	if err := checkURL(at, "the "+service+" endpoint in Keystone's catalog", s.config.AllowPlaintext); err != nil {
+		return "", err
+	}
+	at = strings.TrimSuffix(at, "/")
+	for _, version := range []string{"/v2.0", "/v2"} {
+		at = strings.TrimSuffix(at, version)
+	}
+	return at + "/" + api, nil
+}
+
+// get asks for a path below the URL of an API, and returns the answer and the server's
+// clock; zero if it has none.
+func (s *session) get(ctx context.Context, api, path string, query url.Values) ([]byte, time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	at := api + path
+	if len(query) > 0 {
+		at += "?" + query.Encode()
+	}
+	res, err := s.provider.Request(ctx, http.MethodGet, at, &gophercloud.RequestOpts{OkCodes: []int{http.StatusOK}, KeepResponseBody: true})
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("%s: %w", path, err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("%s: %w", path, err)
+	}
+	date, err := http.ParseTime(res.Header.Get("Date"))
+	if err != nil {
+		date = time.Time{}
+	}
+	return body, date, nil
+}

@@ -1,0 +1,117 @@
+package openstack
+
+import (
+	"slices"
+	"time"
+)
+
+// The objects of the APIs, as far as they are needed.
+// https://docs.openstack.org/api-ref/load-balancer/v2/
+// https://docs.openstack.org/api-ref/identity/v3/#get-available-project-scopes
+
+type loadBalancer struct {
+	ID             string   `json:"id"`
+	Name           string   `json:"name"`
+	ProjectID      string   `json:"project_id"`
+	Provisioning   string   `json:"provisioning_status"`
+	Operating      string   `json:"operating_status"`
+	Enabled        bool     `json:"admin_state_up"`
+	CreatedAt      string   `json:"created_at"`
+	UpdatedAt      string   `json:"updated_at"`
+	VIPAddress     string   `json:"vip_address"`
+	VIPPort        string   `json:"vip_port_id"`
+	AdditionalVIPs []vip    `json:"additional_vips"`
+	Tags           []string `json:"tags"`
+}
+
+type vip struct {
+	Address string `json:"ip_address"`
+	Port    string `json:"port_id"`
+}
+
+func (lb loadBalancer) id() string { return lb.ID }
+
+// stable reports whether nothing is being changed.
+func (lb loadBalancer) stable() bool {
+	return lb.Provisioning == "ACTIVE" || lb.Provisioning == "ERROR"
+}
+
+// changed returns when the load balancer, or anything below it, was changed last; zero if that can't be told.
+func (lb loadBalancer) changed() time.Time {
+	at := lb.UpdatedAt
+	if at == "" { // never since it was created
+		at = lb.CreatedAt
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05", time.RFC3339Nano} {
+		if t, err := time.Parse(layout, at); err == nil {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+type listener struct {
+	ID            string `json:"id"`
+	Protocol      string `json:"protocol"`
+	Port          int32  `json:"protocol_port"`
+	Enabled       bool   `json:"admin_state_up"`
+	DefaultPool   string `json:"default_pool_id"`
+	LoadBalancers []ref  `json:"loadbalancers"`
+}
+
+func (l listener) id() string { return l.ID }
+
+type ref struct {
+	ID string `json:"id"`
+}
+
+type pool struct {
+	ID            string `json:"id"`
+	Name          string `json:"name"`
+	Protocol      string `json:"protocol"`
+	TLS           bool   `json:"tls_enabled"`
+	Operating     string `json:"operating_status"`
+	Enabled       bool   `json:"admin_state_up"`
+	LoadBalancers []ref  `json:"loadbalancers"`
+	Members       []ref  `json:"members"`
+}
+
+func (p pool) id() string { return p.ID }
+
+// memberIDs returns the ids of the pool's members, sorted.
+func (p pool) memberIDs() []string {
+	ids := make([]string, len(p.Members))
+	for i, m := range p.Members {
+		ids[i] = m.ID
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+type member struct {
+	ID        string `json:"id"`
+	Address   string `json:"address"`
+	Port      int32  `json:"protocol_port"`
+	Weight    *int32 `json:"weight"`
+	Backup    bool   `json:"backup"`
+	Enabled   bool   `json:"admin_state_up"`
+	Operating string `json:"operating_status"`
+}
+
+func (m member) id() string { return m.ID }
+
+type project struct {
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Domain string `json:"domain_id"`
+}
+
+func (p project) id() string { return p.ID }
+
+type floatingIP struct {
+	ID      string `json:"id"`
+	Address string `json:"floating_ip_address"`
+	Port    string `json:"port_id"`
+}
+
+func (f floatingIP) id() string { return f.ID }
