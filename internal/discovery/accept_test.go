@@ -3,6 +3,7 @@ package discovery
 import (
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,6 +83,55 @@ func TestAccept(t *testing.T) {
 			if errors.As(err, &rejected) {
 				if rejected.Reason != tc.reason {
 					t.Errorf("reason %s (%v), want %s", rejected.Reason, err, tc.reason)
+				}
+			} else if err != nil || tc.reason != "" {
+				t.Errorf("got %v, want reason %q", err, tc.reason)
+			}
+		})
+	}
+}
+
+const usableClouds = `
+clouds:
+  os-1:
+    auth: {auth_url: "https://10.0.0.1:5000/v3", application_credential_id: id, application_credential_secret: secret}
+`
+
+func TestAcceptOpenStack(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.UpstreamClusterSpec)
+		data   map[string]string
+		reason string
+		says   string
+	}{
+		"usable":              {data: map[string]string{"clouds.yaml": usableClouds}},
+		"another key":         {data: map[string]string{"c": usableClouds}, change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.Key = "c" }},
+		"no key":              {data: map[string]string{}, reason: "SecretNotFound", says: "spec.openstack.cloudsSecret.key"},
+		"no CA":               {data: map[string]string{"clouds.yaml": usableClouds}, reason: "SecretNotFound", says: "caKey", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.CAKey = "ca.crt" }},
+		"no certificate":      {data: map[string]string{"clouds.yaml": usableClouds, "ca.crt": "x"}, reason: "InvalidClouds", says: "Secret os-1", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.CAKey = "ca.crt" }},
+		"no clouds":           {data: map[string]string{"clouds.yaml": "hello"}, reason: "InvalidClouds"},
+		"no such cloud":       {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidClouds", says: "os-2", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.Cloud = "os-2" }},
+		"path":                {data: map[string]string{"clouds.yaml": usableClouds + "    cacert: /etc/ca.crt"}, reason: "FilePathRefused"},
+		"odd poll interval":   {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "pollInterval", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.PollInterval = "1ms" }},
+		"odd health interval": {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "healthInterval", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.HealthInterval = "often" }},
+		"two kinds":           {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "one kind", change: func(s *v1alpha1.UpstreamClusterSpec) { s.Kubernetes = &v1alpha1.KubernetesUpstream{} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			uc := upstreamNamed("os-1", 1)
+			uc.Spec.Kubernetes = nil
+			uc.Spec.OpenStack = &v1alpha1.OpenStackUpstream{CloudsSecret: v1alpha1.CloudsSecret{Name: "os-1"}}
+			if tc.change != nil {
+				tc.change(&uc.Spec)
+			}
+			secret := &corev1.Secret{Data: map[string][]byte{}}
+			for k, v := range tc.data {
+				secret.Data[k] = []byte(v)
+			}
+			_, err := accept(&uc, secret, Policy{}, nil, slog.New(slog.DiscardHandler))
+			var rejected *rejection
+			if errors.As(err, &rejected) {
+				if rejected.Reason != tc.reason || !strings.Contains(rejected.Message, tc.says) {
+					t.Errorf("reason %s (%v), want %s and %q", rejected.Reason, err, tc.reason, tc.says)
 				}
 			} else if err != nil || tc.reason != "" {
 				t.Errorf("got %v, want reason %q", err, tc.reason)
