@@ -18,6 +18,7 @@ import (
 	"github.com/projectcontour/gimbal/lab/checkout"
 	"github.com/projectcontour/gimbal/lab/component"
 	"github.com/projectcontour/gimbal/lab/controlplane"
+	"github.com/projectcontour/gimbal/lab/openstack"
 	"github.com/projectcontour/gimbal/test/e2e/script"
 )
 
@@ -59,9 +60,13 @@ func run(m *testing.M) (int, error) {
 
 // setUp builds gimbal and starts the clusters that the stories share.
 func setUp(dir string) (stop func(), err error) {
-	world.StartUpstream = startUpstream
+	world.StartUpstream, world.StartCloud = startUpstream, startCloud
 	planes := make([]*controlplane.ControlPlane, 3)
+	var cloud *openstack.OpenStack
 	stop = func() {
+		if cloud != nil {
+			_ = cloud.Stop()
+		}
 		for _, p := range planes {
 			if p != nil {
 				_ = p.Stop()
@@ -93,9 +98,14 @@ func setUp(dir string) (stop func(), err error) {
 			return err
 		})
 	}
+	group.Go(func() (err error) {
+		cloud, err = openstack.Start(ctx, openstack.Options{Name: "cloud", Dir: filepath.Join(dir, "cloud"), Components: components})
+		return err
+	})
 	if err := group.Wait(); err != nil {
 		return stop, err
 	}
+	world.Cloud = &script.Cloud{Name: "cloud", Client: cloud.Client}
 	if world.Central, err = open(planes[0]); err != nil {
 		return stop, err
 	}
@@ -138,6 +148,17 @@ func startUpstream(name, dir string) (*script.Cluster, func() error, error) {
 		return nil, nil, err
 	}
 	return c, p.Stop, nil
+}
+
+// startCloud starts an OpenStack for one story.
+func startCloud(name, dir string, settings openstack.Settings) (*script.Cloud, func() error, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	o, err := openstack.Start(ctx, openstack.Options{Name: name, Dir: dir, Settings: settings})
+	if err != nil {
+		return nil, nil, err
+	}
+	return &script.Cloud{Name: name, Client: o.Client, Services: o}, o.Stop, nil
 }
 
 func open(p *controlplane.ControlPlane) (*script.Cluster, error) {

@@ -10,12 +10,15 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/projectcontour/gimbal/lab/openstack"
 )
 
 // World is what all stories of a package share.
@@ -31,6 +34,11 @@ type World struct {
 	// StartUpstream starts a further upstream cluster for one story, and returns what
 	// ends it; nil where that can't be done.
 	StartUpstream func(name, dir string) (*Cluster, func() error, error)
+	// Cloud is an OpenStack that all stories share; nil where there is none.
+	Cloud *Cloud
+	// StartCloud starts a further one for one story, and returns what ends it; nil where
+	// that can't be done.
+	StartCloud func(name, dir string, settings openstack.Settings) (*Cloud, func() error, error)
 	// Installed is the namespace of the Gimbal that runs in the central cluster; empty
 	// where each story starts its own.
 	Installed string
@@ -71,6 +79,8 @@ type story struct {
 	mu       sync.Mutex
 	clusters map[string]*Cluster
 	proxies  map[string]*proxy
+	clouds   map[string]*Cloud
+	ids      map[string]string // of what the story made in clouds, by kind and name
 	agents   map[string]*agent
 	marked   int64
 	endings  []func(testscript.T)
@@ -108,7 +118,11 @@ func (w *World) setUp(env *testscript.Env) error {
 	s := &story{
 		World: w, name: name, namespace: name + "-gimbal", team: name, dir: env.WorkDir, ctx: ctx,
 		clusters: map[string]*Cluster{w.Central.Name: w.Central},
-		proxies:  map[string]*proxy{}, agents: map[string]*agent{}, traffic: map[string]*traffic{},
+		clouds:   map[string]*Cloud{}, ids: map[string]string{},
+		proxies: map[string]*proxy{}, agents: map[string]*agent{}, traffic: map[string]*traffic{},
+	}
+	if w.Cloud != nil {
+		s.clouds[w.Cloud.Name] = w.Cloud
 	}
 	if w.Installed != "" {
 		// A lab may see the same story again before its namespaces are gone.
@@ -222,6 +236,15 @@ func (s *story) read(file string) (string, error) {
 	return s.expand(string(b)), nil
 }
 
+// made is what stands in files for the id of something that the story made: $ID(project/web).
+var made = regexp.MustCompile(`\$ID\((\w+)/([^)]+)\)`)
+
 func (s *story) expand(text string) string {
-	return strings.NewReplacer("$NAMESPACE", s.namespace, "$TEAM", s.team).Replace(text)
+	text = strings.NewReplacer("$NAMESPACE", s.namespace, "$TEAM", s.team).Replace(text)
+	return made.ReplaceAllStringFunc(text, func(match string) string {
+		of := made.FindStringSubmatch(match)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.ids[of[1]+" "+of[2]]
+	})
 }

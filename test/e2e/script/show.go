@@ -36,6 +36,10 @@ func show(s *story, args []string) (string, error) {
 	}
 	var b strings.Builder
 	seen := map[string]bool{}
+	called := names(services.Items)
+	slices.SortStableFunc(services.Items, func(a, b corev1.Service) int {
+		return strings.Compare(called.Replace(a.Name), called.Replace(b.Name))
+	})
 	for i := range services.Items {
 		service := &services.Items[i]
 		fmt.Fprintln(&b, service.Name+servicePorts(service.Spec.Ports))
@@ -52,7 +56,24 @@ func show(s *story, args []string) (string, error) {
 			showSlice(&b, p)
 		}
 	}
-	return b.String(), nil
+	return called.Replace(b.String()), nil
+}
+
+// names puts the names of load balancers and pools in the place of their ids.
+func names(services []corev1.Service) *strings.Replacer {
+	const prefix = "gimbal.projectcontour.io/"
+	var pairs []string
+	for i := range services {
+		l := services[i].Labels
+		id, pool, lb := l[prefix+"service"], l[prefix+"pool"], l[prefix+"load-balancer"]
+		switch {
+		case pool != "":
+			pairs = append(pairs, id, "pool-"+pool)
+		case lb != "":
+			pairs = append(pairs, id, "lb-"+lb)
+		}
+	}
+	return strings.NewReplacer(pairs...)
 }
 
 func servicePorts(ports []corev1.ServicePort) string {

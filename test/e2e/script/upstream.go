@@ -134,23 +134,15 @@ func (s *story) upstreamKubeconfig(name, tokenFile string) (*kubeconfig, error) 
 	return oneContext("upstream", "", at, user{Token: token}), nil
 }
 
-// upstream adds an upstream as an operator does: a Secret with its kubeconfig, and an
-// UpstreamCluster. Since stories share clusters it includes the team's namespace
-// only, unless the spec in FILE names others.
+// upstream adds an upstream as an operator does: a Secret with its credentials, and an
+// UpstreamCluster. Since stories share clusters and clouds it includes the team's
+// namespace or project only, unless the spec in FILE names others.
 func upstream(s *story, args []string) (string, error) {
 	if len(args) < 2 || len(args) > 3 {
-		return "", usage("upstream NAME CLUSTER [SPECFILE]")
+		return "", usage("upstream NAME CLUSTER|CLOUD [SPECFILE]")
 	}
 	name := args[0]
 	if err := s.claim(name, s.name); err != nil {
-		return "", err
-	}
-	k, err := s.upstreamKubeconfig(args[1], "")
-	if err != nil {
-		return "", err
-	}
-	b, err := yaml.Marshal(k)
-	if err != nil {
 		return "", err
 	}
 	spec := map[string]any{"namespaces": map[string]any{"include": []string{s.team}}}
@@ -165,15 +157,38 @@ func upstream(s *story, args []string) (string, error) {
 		}
 		maps.Copy(spec, given)
 	}
-	kind, _ := spec["kubernetes"].(map[string]any)
-	if kind == nil {
-		kind = map[string]any{}
+	kind, defaults, data, err := s.credentials(name, args[1])
+	if err != nil {
+		return "", err
 	}
-	kind["kubeconfigSecret"] = map[string]any{"name": name}
-	spec["kubernetes"] = kind
+	if given, ok := spec[kind].(map[string]any); ok {
+		maps.Copy(defaults, given)
+	}
+	spec[kind] = defaults
+	return "", s.addUpstream(name, spec, data)
+}
+
+// credentials returns the field of the spec for a cluster or a cloud, what it must say
+// so that the Secret called name is used, and the Secret's content.
+func (s *story) credentials(name, of string) (kind string, spec map[string]any, data map[string]string, err error) {
+	if c, err := s.cloud(of); err == nil {
+		return "openstack", map[string]any{
+			"cloudsSecret": map[string]any{"name": name, "caKey": "ca.crt"},
+			"pollInterval": "1s",
+			"projects":     map[string]any{"include": []string{s.team}},
+		}, c.credentials(), nil
+	}
+	k, err := s.upstreamKubeconfig(of, "")
+	if err != nil {
+		return "", nil, nil, err
+	}
+	b, err := yaml.Marshal(k)
+	return "kubernetes", map[string]any{"kubeconfigSecret": map[string]any{"name": name}}, map[string]string{"kubeconfig": string(b)}, err
+}
+
+func (s *story) addUpstream(name string, spec map[string]any, data map[string]string) error {
 	secret := map[string]any{
-		"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": name},
-		"stringData": map[string]any{"kubeconfig": string(b)},
+		"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": name}, "stringData": data,
 	}
 	uc := map[string]any{
 		"apiVersion": "gimbal.projectcontour.io/v1alpha1", "kind": "UpstreamCluster",
@@ -187,7 +202,7 @@ func upstream(s *story, args []string) (string, error) {
 			_ = s.Central.Do(context.Background(), http.MethodDelete, secrets+"/"+name, nil, nil)
 		})
 	}
-	return "", errors.Join(
+	return errors.Join(
 		s.Central.Do(s.ctx, http.MethodPost, secrets, secret, nil),
 		s.Central.Do(s.ctx, http.MethodPost, upstreams, uc, nil),
 	)
