@@ -39,7 +39,7 @@ func prepare(ctx context.Context, o options) (programs, error) {
 	if err != nil {
 		return p, errors.Join(err, os.RemoveAll(dir))
 	}
-	for _, name := range []string{component.Etcd, component.APIServer, component.ControllerManager, component.Kubectl, component.Contour, component.Envoy} {
+	for _, name := range []string{component.Etcd, component.APIServer, component.ControllerManager, component.Kubectl, component.Contour, component.Envoy, component.OpenStack, component.OpenStackData, component.MariaDB} {
 		if _, err := cache.Path(ctx, name); err != nil {
 			return p, errors.Join(err, os.RemoveAll(dir))
 		}

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/go-logr/logr v1.4.4
+	github.com/gophercloud/gophercloud/v2 v2.15.0
 	github.com/projectcontour/gimbal v0.0.0
 	github.com/projectcontour/gimbal/lab v0.0.0
 	github.com/vishvananda/netlink v1.3.1

@@ -28,7 +28,7 @@ type options struct {
 }
 
 // parts are what can be measured, in order.
-var parts = []string{"sync", "restart", "change", "burst", "memory", "envoy", "large"}
+var parts = []string{"sync", "restart", "change", "burst", "memory", "envoy", "large", "cloud", "projects"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -107,7 +107,17 @@ func measure(ctx context.Context, o options, r *report) error {
 		}
 	}
 	if o.runs("memory") {
-		return measureServices(ctx, o, r)
+		if err := measureServices(ctx, o, r); err != nil {
+			return err
+		}
+	}
+	if o.runs("cloud") {
+		if err := measureCloud(ctx, o, r); err != nil {
+			return err
+		}
+	}
+	if o.runs("projects") {
+		return measureProjects(ctx, o, r)
 	}
 	return nil
 }

@@ -69,6 +69,22 @@ func newWorld(ctx context.Context, o options, s size) (*world, error) {
 }
 
 func (w *world) start(ctx context.Context) (err error) {
+	if err = w.startCentral(ctx); err != nil {
+		return err
+	}
+	if w.upstream, err = w.controlPlane(ctx, "upstream"); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{w.grantUpstream, w.connect, w.fill} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startCentral starts the central control plane, with what Gimbal needs there.
+func (w *world) startCentral(ctx context.Context) (err error) {
 	if w.cache, err = component.Open(os.Stderr); err != nil {
 		return err
 	}
@@ -81,13 +97,8 @@ func (w *world) start(ctx context.Context) (err error) {
 	if w.central, err = w.controlPlane(ctx, "central"); err != nil {
 		return err
 	}
-	if w.upstream, err = w.controlPlane(ctx, "upstream"); err != nil {
+	if err := errors.Join(w.install(ctx), w.grant(ctx)); err != nil {
 		return err
-	}
-	for _, step := range []func(context.Context) error{w.install, w.grant, w.connect, w.fill} {
-		if err := step(ctx); err != nil {
-			return err
-		}
 	}
 	w.seen, err = observe(ctx, w.central)
 	return err
@@ -119,7 +130,6 @@ func (w *world) install(ctx context.Context) error {
 	return errors.Join(
 		w.kubectl(ctx, w.central, "apply", "-k", filepath.Join(w.root, "deploy/crds")),
 		w.kubectl(ctx, w.central, "apply", "-k", filepath.Join(w.root, "deploy/discovery")),
-		w.kubectl(ctx, w.upstream, "apply", "-k", filepath.Join(w.root, "deploy/upstream")),
 		w.kubectl(ctx, w.central, "wait", "--for=condition=Established", "crd/upstreamclusters."+v1alpha1.Group),
 	)
 }
@@ -136,7 +146,7 @@ func (w *world) kubectl(ctx context.Context, c *controlplane.ControlPlane, args 
 	return nil
 }
 
-// grant hands out the ServiceAccounts' kubeconfigs.
+// grant hands out the kubeconfig of Gimbal's ServiceAccount.
 func (w *world) grant(ctx context.Context) error {
 	own, err := w.central.ServiceAccountKubeconfig(ctx, system, "gimbal-discovery", 0)
 	if err != nil {
@@ -154,7 +164,13 @@ func (w *world) grant(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w.admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+	w.admin, err = client.New(config, client.Options{Scheme: scheme})
+	return err
+}
+
+// grantUpstream hands out the kubeconfig of the upstream's ServiceAccount.
+func (w *world) grantUpstream(ctx context.Context) error {
+	if err := w.kubectl(ctx, w.upstream, "apply", "-k", filepath.Join(w.root, "deploy/upstream")); err != nil {
 		return err
 	}
 	theirs, err := w.upstream.ServiceAccountKubeconfig(ctx, "gimbal-upstream", "gimbal-discovery", 0)
