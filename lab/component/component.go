@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ type Cache struct {
 	dir      string
 	modules  string
 	toolkit  string
+	python   func() (python, error)
 	progress io.Writer
 	recipes  []recipe
 }
@@ -51,7 +53,7 @@ func Open(progress io.Writer) (*Cache, error) {
 	}
 	return &Cache{
 		dir: dir, modules: filepath.Join(root, "lab", "component"),
-		toolkit: string(version), progress: progress, recipes: recipes(),
+		toolkit: string(version), python: sync.OnceValues(findPython), progress: progress, recipes: recipes(),
 	}, nil
 }
 
@@ -95,8 +97,8 @@ func (c *Cache) Path(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if name == Nft {
-		if path, err := exec.LookPath("nft"); err == nil {
+	if name == Nft || name == MariaDB {
+		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
 		}
 	}
@@ -152,6 +154,10 @@ func (c *Cache) version(r recipe) (string, error) {
 	switch {
 	case r.Version != "":
 		return r.Version, nil
+	case r.Script != "":
+		return c.Version(OpenStack)
+	case r.Requirements != "":
+		return pinned(filepath.Join(c.modules, r.Requirements), r.Source)
 	case r.Module == "":
 		return "debian", nil
 	}
@@ -185,32 +191,48 @@ func (c *Cache) entry(r recipe) (string, error) {
 	return filepath.Join(c.dir, r.Name+"-"+version+"-"+key), nil
 }
 
-// key hashes all that a component's bytes depend on: its recipe, the files of
-// its build-only module, and Go's own version.
+// key hashes all that a component's bytes depend on: its recipe, the files that
+// pin or make it, the tools' own versions, and the components that it is made with.
 func (c *Cache) key(r recipe) (string, error) {
 	h := sha256.New()
 	if err := json.NewEncoder(h).Encode(r); err != nil {
 		return "", err
 	}
-	if r.Module != "" {
+	var err error
+	switch {
+	case r.Module != "":
 		fmt.Fprintln(h, c.toolkit)
-		dir := filepath.Join(c.modules, r.Module)
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() {
-				return err
-			}
-			b, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(h, "%s %d\n%s", strings.TrimPrefix(path, dir), len(b), b)
-			return nil
-		})
-		if err != nil {
-			return "", err
+		err = hashFiles(h, filepath.Join(c.modules, r.Module))
+	case r.Requirements != "":
+		var p python
+		if p, err = c.python(); err == nil {
+			fmt.Fprintln(h, p)
+			err = hashFiles(h, filepath.Join(c.modules, r.Requirements))
+		}
+	case r.Script != "":
+		if err = c.hashMakers(h, r); err == nil {
+			err = hashFiles(h, filepath.Join(c.modules, r.Script))
 		}
 	}
+	if err != nil {
+		return "", err
+	}
 	return hex.EncodeToString(h.Sum(nil)[:6]), nil
+}
+
+// hashFiles hashes a file, or a directory's files.
+func hashFiles(h io.Writer, root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(h, "%s %d\n%s", strings.TrimPrefix(path, root), len(b), b)
+		return nil
+	})
 }
 
 // ensure makes entry if it doesn't exist. Two labs that want the same entry

@@ -80,6 +80,53 @@ func TestKeyFollowsWhatTheBuildDependsOn(t *testing.T) {
 	}
 }
 
+func TestKeyOfPythonPackages(t *testing.T) {
+	c := testCache(t)
+	modules := t.TempDir()
+	if err := os.CopyFS(filepath.Join(modules, "openstack"), os.DirFS(filepath.Join(c.modules, "openstack"))); err != nil {
+		t.Fatal(err)
+	}
+	c.modules = modules
+	c.python = func() (python, error) { return python{Version: "3.11.2"}, nil }
+	keys := func() [2]string {
+		t.Helper()
+		var keys [2]string
+		for i, name := range []string{OpenStack, OpenStackData} {
+			r, err := c.recipe(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if keys[i], err = c.key(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return keys
+	}
+	first := keys()
+	c.python = func() (python, error) { return python{Version: "3.13.5"}, nil }
+	second := keys()
+	if second[0] == first[0] || second[1] == first[1] {
+		t.Error("another Python doesn't change the keys")
+	}
+	if err := os.WriteFile(filepath.Join(modules, "openstack", "data.py"), []byte("pass\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if third := keys(); third[0] != second[0] || third[1] == second[1] {
+		t.Error("a changed script must change the key of what it makes, and of nothing else")
+	}
+	c.python = func() (python, error) { return python{}, errors.New("no Python here") }
+	if version, err := c.Version(OpenStackData); err != nil || version != "19.0.0" {
+		t.Errorf("without Python the version is %q, %v", version, err)
+	}
+}
+
+func TestWrapperPutsItsOwnFlagsLast(t *testing.T) {
+	got := wrapper("usr/sbin/mariadbd", `--basedir="HERE/usr"`)
+	if want := `exec "$here/usr/sbin/mariadbd" "$@" --basedir="$here/usr"`; !strings.Contains(got, want+"\n") {
+		t.Errorf("no %s in\n%s", want, got)
+	}
+}
+
 // TestMadeOnce: of many that want an entry at once, one makes it, and a killed
 // maker's half-done directory is never taken for the entry.
 func TestMadeOnce(t *testing.T) {

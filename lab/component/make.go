@@ -23,6 +23,10 @@ func (c *Cache) make(ctx context.Context, r recipe, dir string) error {
 		return fetchWheel(ctx, r, dir)
 	case len(r.Packages) > 0:
 		return unpackDebian(ctx, r, dir)
+	case r.Requirements != "":
+		return c.installPython(ctx, r, dir)
+	case r.Script != "":
+		return c.runScript(ctx, r, dir)
 	default:
 		return c.build(ctx, r, dir)
 	}
@@ -149,15 +153,15 @@ func unpackDebian(ctx context.Context, r recipe, dir string) error {
 	if !exists(filepath.Join(dir, r.Probe)) {
 		return fmt.Errorf("Debian's packages %s hold no %s; %s", strings.Join(r.Packages, ", "), r.Probe, wayOut)
 	}
-	return os.WriteFile(filepath.Join(dir, r.Name), []byte(wrapper(r.Probe)), 0o755)
+	return os.WriteFile(filepath.Join(dir, r.Name), []byte(wrapper(r.Probe, r.Flags)), 0o755)
 }
 
-func wrapper(probe string) string {
+func wrapper(probe, flags string) string {
 	return `#!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
 for d in "$here"/usr/lib/*-linux-gnu*; do LD_LIBRARY_PATH=$d${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}; done
 export LD_LIBRARY_PATH
-exec "$here/` + probe + `" "$@"
+exec "$here/` + probe + `" "$@" ` + strings.ReplaceAll(flags, "HERE", "$here") + `
 `
 }
 

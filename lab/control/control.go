@@ -10,10 +10,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"time"
 
-	"github.com/projectcontour/gimbal/lab/cluster"
+	"github.com/projectcontour/gimbal/lab/member"
 )
 
 // Status is what a running lab says of itself.
@@ -23,9 +24,11 @@ type Status struct {
 	Clusters []ClusterStatus
 }
 
-// ClusterStatus is one cluster's.
+// ClusterStatus is one cluster's, or the OpenStack's.
 type ClusterStatus struct {
 	Name, Server string
+	// Components are all that can be stopped.
+	Components []string
 	// Running has the process ids, inside the lab, of the components that run.
 	Running map[string]int
 }
@@ -33,7 +36,19 @@ type ClusterStatus struct {
 // Lab is what a Server serves.
 type Lab interface {
 	Status() Status
-	Cluster(name string) (*cluster.Cluster, error)
+	// Machine returns a cluster, or the OpenStack, that is ready, and the full name of a
+	// component of it.
+	Machine(name, component string) (Machine, string, error)
+	StartMember(ctx context.Context, m member.Member) error
+	StopMember(at netip.AddrPort) error
+}
+
+// Machine is what has components: a cluster, or an OpenStack.
+type Machine interface {
+	StartComponent(ctx context.Context, name string) error
+	StopComponent(name string) error
+	PauseComponent(name string) error
+	ResumeComponent(name string) error
 }
 
 // Serve answers on a socket at path until the process ends.
@@ -50,21 +65,36 @@ func Serve(path string, lab Lab) error {
 		_ = json.NewEncoder(w).Encode(lab.Status())
 	})
 	mux.HandleFunc("POST /clusters/{cluster}/{component}/{action}", func(w http.ResponseWriter, r *http.Request) {
-		if err := act(r.Context(), lab, r.PathValue("cluster"), r.PathValue("component"), r.PathValue("action")); err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
+		answer(w, act(r.Context(), lab, r.PathValue("cluster"), r.PathValue("component"), r.PathValue("action")))
+	})
+	mux.HandleFunc("PUT /members", func(w http.ResponseWriter, r *http.Request) {
+		var m member.Member
+		err := json.NewDecoder(r.Body).Decode(&m)
+		if err == nil {
+			err = lab.StartMember(r.Context(), m)
 		}
+		answer(w, err)
+	})
+	mux.HandleFunc("DELETE /members/{at}", func(w http.ResponseWriter, r *http.Request) {
+		at, err := netip.ParseAddrPort(r.PathValue("at"))
+		if err == nil {
+			err = lab.StopMember(at)
+		}
+		answer(w, err)
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = server.Serve(l) }()
 	return nil
 }
 
-func act(ctx context.Context, lab Lab, clusterName, componentName, action string) error {
-	c, err := lab.Cluster(clusterName)
+func answer(w http.ResponseWriter, err error) {
 	if err != nil {
-		return err
+		http.Error(w, err.Error(), http.StatusConflict)
 	}
-	name, err := cluster.Find(componentName)
+}
+
+func act(ctx context.Context, lab Lab, clusterName, componentName, action string) error {
+	c, name, err := lab.Machine(clusterName, componentName)
 	if err != nil {
 		return err
 	}
@@ -97,21 +127,37 @@ func NewClient(path string) *Client {
 // Status asks the lab how it is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
-	b, err := c.do(ctx, http.MethodGet, "/status")
+	b, err := c.do(ctx, http.MethodGet, "/status", nil)
 	if err != nil {
 		return s, err
 	}
 	return s, json.Unmarshal(b, &s)
 }
 
-// Act starts, stops, pauses or resumes a component of a cluster.
+// Act starts, stops, pauses or resumes a component of a cluster or of the OpenStack.
 func (c *Client) Act(ctx context.Context, clusterName, component, action string) error {
-	_, err := c.do(ctx, http.MethodPost, "/clusters/"+clusterName+"/"+component+"/"+action)
+	_, err := c.do(ctx, http.MethodPost, "/clusters/"+clusterName+"/"+component+"/"+action, nil)
 	return err
 }
 
-func (c *Client) do(ctx context.Context, method, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://lab"+path, nil)
+// StartMember starts a process that a load balancer can have as a member.
+func (c *Client) StartMember(ctx context.Context, m member.Member) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(ctx, http.MethodPut, "/members", bytes.NewReader(b))
+	return err
+}
+
+// StopMember ends the process that listens there.
+func (c *Client) StopMember(ctx context.Context, at netip.AddrPort) error {
+	_, err := c.do(ctx, http.MethodDelete, "/members/"+at.String(), nil)
+	return err
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://lab"+path, body)
 	if err != nil {
 		return nil, err
 	}

@@ -4,14 +4,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/projectcontour/gimbal/lab/pki"
 )
 
 // kubeconfig is the part of a kubeconfig file that the lab writes, as JSON,
@@ -56,7 +58,7 @@ func (c *ControlPlane) kubeconfig(user string, creds credentials) ([]byte, error
 	name := c.opts.Name
 	k := kubeconfig{APIVersion: "v1", Kind: "Config", CurrentContext: name}
 	cluster := namedCluster{Name: name}
-	cluster.Cluster.Server, cluster.Cluster.CA = c.URL(), c.pki.certPEM
+	cluster.Cluster.Server, cluster.Cluster.CA = c.URL(), c.pki.PEM()
 	named := namedContext{Name: name}
 	// The user's name carries the cluster's, so that files merge without clashes.
 	named.Context.Cluster, named.Context.User = name, name+"-"+user
@@ -72,7 +74,7 @@ func (c *ControlPlane) kubeconfig(user string, creds credentials) ([]byte, error
 
 // UserKubeconfig makes a kubeconfig with a client certificate for a user in groups.
 func (c *ControlPlane) UserKubeconfig(user string, groups ...string) ([]byte, error) {
-	cert, key, err := c.pki.client(user, groups...)
+	cert, key, err := c.pki.Client(user, groups...)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +95,7 @@ func (c *ControlPlane) ServiceAccountKubeconfig(ctx context.Context, namespace, 
 // valid for lifetime (the API's least is 10 minutes), or for a year where lifetime is zero.
 func (c *ControlPlane) ServiceAccountToken(ctx context.Context, namespace, name string, lifetime time.Duration) (string, error) {
 	if lifetime == 0 {
-		lifetime = validity
+		lifetime = pki.Validity
 	}
 	in := map[string]any{
 		"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
@@ -158,16 +160,14 @@ func (c *ControlPlane) request(ctx context.Context, method, path string, in, out
 
 // adminClient is an HTTP client with the administrator's certificate. It keeps
 // no connections: each request sees the API server as it is now.
-func (a *authority) adminClient(cert, key []byte) (*http.Client, error) {
+func adminClient(ca *pki.Authority, cert, key []byte) (*http.Client, error) {
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return nil, fmt.Errorf("administrator's certificate: %w", err)
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:   &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
 	}}, nil
 }
 
@@ -177,23 +177,23 @@ func (c *ControlPlane) writeFiles() error {
 	if err != nil {
 		return err
 	}
-	files := map[string][]byte{"ca.crt": c.pki.certPEM}
-	if files["apiserver.crt"], files["apiserver.key"], err = c.pki.server("kube-apiserver",
+	files := map[string][]byte{"ca.crt": c.pki.PEM()}
+	if files["apiserver.crt"], files["apiserver.key"], err = c.pki.Server("kube-apiserver",
 		c.opts.Address, "127.0.0.1", service, "localhost", c.opts.Name,
 		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"); err != nil {
 		return err
 	}
-	if files["sa.pub"], files["sa.key"], err = signingKey(); err != nil {
+	if files["sa.pub"], files["sa.key"], err = pki.SigningKey(); err != nil {
 		return err
 	}
-	if files["kubelet-client.crt"], files["kubelet-client.key"], err = c.pki.client("kube-apiserver", "system:masters"); err != nil {
+	if files["kubelet-client.crt"], files["kubelet-client.key"], err = c.pki.Client("kube-apiserver", "system:masters"); err != nil {
 		return err
 	}
-	cert, key, err := c.pki.client("admin", "system:masters")
+	cert, key, err := c.pki.Client("admin", "system:masters")
 	if err != nil {
 		return err
 	}
-	if c.client, err = c.pki.adminClient(cert, key); err != nil {
+	if c.client, err = adminClient(c.pki, cert, key); err != nil {
 		return err
 	}
 	if files["kubeconfig"], err = c.kubeconfig("admin", credentials{Cert: cert, Key: key}); err != nil {
@@ -215,3 +215,12 @@ func (c *ControlPlane) writeFiles() error {
 }
 
 func (c *ControlPlane) file(name string) string { return filepath.Join(c.opts.Dir, name) }
+
+// firstAddress is the address that the API server's own Service gets in a service range.
+func firstAddress(cidr string) (string, error) {
+	prefix, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return "", fmt.Errorf("service range %q: %w", cidr, err)
+	}
+	return prefix.Masked().Addr().Next().String(), nil
+}

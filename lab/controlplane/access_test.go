@@ -6,10 +6,12 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"testing"
+
+	"github.com/projectcontour/gimbal/lab/pki"
 )
 
 func TestUserKubeconfig(t *testing.T) {
-	ca, err := newAuthority("test")
+	ca, err := pki.New("test")
 	if err != nil {
 		t.Fatal(err)
 	}

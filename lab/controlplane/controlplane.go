@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/projectcontour/gimbal/lab/component"
+	"github.com/projectcontour/gimbal/lab/pki"
 	"github.com/projectcontour/gimbal/lab/process"
 )
 
@@ -67,7 +68,7 @@ type ControlPlane struct {
 	opts      Options
 	temporary bool
 	etcdURL   string
-	pki       *authority
+	pki       *pki.Authority
 	client    *http.Client
 	programs  map[string]string
 
@@ -116,13 +117,13 @@ func (c *ControlPlane) prepare(ctx context.Context) error {
 		return err
 	}
 	if o.Port == 0 {
-		port, err := freePort(o.NetNS, o.Address)
+		port, err := process.FreePort(o.NetNS, o.Address)
 		if err != nil {
 			return err
 		}
 		o.Port = port
 	}
-	ca, err := newAuthority(o.Name)
+	ca, err := pki.New(o.Name)
 	if err != nil {
 		return err
 	}
@@ -172,7 +173,7 @@ func (c *ControlPlane) URL() string {
 }
 
 // CA is the certificate authority of the API server's certificate, in PEM.
-func (c *ControlPlane) CA() []byte { return c.pki.certPEM }
+func (c *ControlPlane) CA() []byte { return c.pki.PEM() }
 
 // CAFile is the path of the file that holds CA.
 func (c *ControlPlane) CAFile() string { return c.file("ca.crt") }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/projectcontour/gimbal/lab/component"
 	"github.com/projectcontour/gimbal/lab/process"
@@ -43,7 +42,7 @@ func (c *ControlPlane) listenURL() (string, error) {
 	if c.opts.NetNS != "" {
 		address = "127.0.0.1"
 	}
-	port, err := freePort(c.opts.NetNS, address)
+	port, err := process.FreePort(c.opts.NetNS, address)
 	if err != nil {
 		return "", err
 	}
@@ -185,30 +184,4 @@ func (c *ControlPlane) ready(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// ports counts those that freePort has looked at.
-var ports atomic.Uint32 //nolint:gochecknoglobals // the ports of a machine are global
-
-// freePort finds a port that nobody listens on, below the range that the kernel
-// takes outgoing connections' ports from: it is then still free at a restart. It gives
-// none out twice, since the program that one is for needs a while to take it.
-func freePort(netNS, address string) (int, error) {
-	const first, last, tries = 20000, 32000, 100
-	var port int
-	err := process.In(netNS, func() error {
-		var err error
-		for range tries {
-			port = first + (os.Getpid()*97+int(ports.Add(1)))%(last-first)
-			var l net.Listener
-			if l, err = net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port))); err == nil {
-				return l.Close()
-			}
-		}
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("find a free port on %s: %w", address, err)
-	}
-	return port, nil
 }

@@ -21,7 +21,9 @@ import (
 	"github.com/projectcontour/gimbal/lab/component"
 	"github.com/projectcontour/gimbal/lab/control"
 	"github.com/projectcontour/gimbal/lab/image"
+	"github.com/projectcontour/gimbal/lab/member"
 	"github.com/projectcontour/gimbal/lab/network"
+	"github.com/projectcontour/gimbal/lab/openstack"
 	"github.com/projectcontour/gimbal/lab/state"
 )
 
@@ -36,6 +38,8 @@ type inside struct {
 	mu       sync.Mutex
 	phase    string
 	clusters map[string]*cluster.Cluster
+	cloud    *openstack.OpenStack
+	members  *member.Pool
 }
 
 // Inside does, inside the containment, what the state in dir says: it starts the
@@ -98,6 +102,9 @@ func (in *inside) startClusters(ctx context.Context) error {
 			return in.startCluster(ctx, plan, namespaces[plan.Name], images, components, start)
 		})
 	}
+	if in.state.OpenStack() != "" {
+		group.Go(func() error { return in.startOpenStack(ctx, namespaces[in.state.OpenStack()], components, start) })
+	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
@@ -148,8 +155,13 @@ func (in *inside) mergeKubeconfigs() error {
 	if err := os.WriteFile(in.state.Kubeconfig(), append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("merge the kubeconfigs: %w", err)
 	}
+	return giveAway(in.state.Kubeconfig())
+}
+
+// giveAway makes sudo's user, if there is one, the owner of a file.
+func giveAway(path string) error {
 	if uid, err := strconv.Atoi(os.Getenv("SUDO_UID")); err == nil {
-		return os.Chown(in.state.Kubeconfig(), uid, -1)
+		return os.Chown(path, uid, -1)
 	}
 	return nil
 }
@@ -184,27 +196,38 @@ func (in *inside) Status() control.Status {
 	defer in.mu.Unlock()
 	s := control.Status{Phase: in.phase}
 	for _, plan := range in.state.Plan.Clusters {
-		one := control.ClusterStatus{Name: plan.Name}
+		one := control.ClusterStatus{Name: plan.Name, Components: cluster.Components()}
 		if c, ok := in.clusters[plan.Name]; ok {
 			one.Server, one.Running = c.URL(), c.PIDs()
+		}
+		s.Clusters = append(s.Clusters, one)
+	}
+	if name := in.state.OpenStack(); name != "" {
+		one := control.ClusterStatus{Name: name, Components: openstack.Services()}
+		if in.cloud != nil {
+			one.Server, one.Running = in.cloud.AuthURL(), in.cloud.PIDs()
 		}
 		s.Clusters = append(s.Clusters, one)
 	}
 	return s
 }
 
-// Cluster returns a cluster that is ready.
-func (in *inside) Cluster(name string) (*cluster.Cluster, error) {
-	if _, err := in.state.Cluster(name); err != nil {
-		return nil, err
+// Machine returns a cluster, or the OpenStack, that is ready, and the full name of a
+// component of it.
+func (in *inside) Machine(name, component string) (control.Machine, string, error) {
+	full, err := FindComponent(in.state, name, component)
+	if err != nil {
+		return nil, "", err
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	c, ok := in.clusters[name]
-	if !ok {
-		return nil, fmt.Errorf("cluster %s is only just starting; try again", name)
+	if c, ok := in.clusters[name]; ok {
+		return c, full, nil
 	}
-	return c, nil
+	if name == in.state.OpenStack() && in.cloud != nil {
+		return services{in.cloud}, full, nil
+	}
+	return nil, "", fmt.Errorf("%s is only just starting; try again", name)
 }
 
 func (in *inside) say(format string, args ...any) {

@@ -46,17 +46,24 @@ func (in *inside) install(ctx context.Context) error {
 	for _, c := range in.upstreams() {
 		group.Go(func() error { return in.addUpstream(groupCtx, c, deploy) })
 	}
+	var routes []byte
+	if in.cloud != nil {
+		group.Go(func() (err error) {
+			routes, err = in.addOpenStack(groupCtx, deploy)
+			return err
+		})
+	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if len(in.upstreams()) == 0 {
+	if len(in.upstreams()) == 0 && in.cloud == nil {
 		return nil
 	}
 	manifests, err := samples.Central(in.upstreamNames())
 	if err != nil {
 		return err
 	}
-	return in.central().Apply(ctx, manifests)
+	return in.central().Apply(ctx, append(manifests, routes...))
 }
 
 func (in *inside) central() *cluster.Cluster { return in.clusters[in.state.Plan.Clusters[0].Name] }
@@ -186,31 +193,4 @@ func explain(c *cluster.Cluster, namespace string) string {
 		text += "\n" + err.Error()
 	}
 	return text
-}
-
-// printGuide tells the user what there is and what to try.
-func (in *inside) printGuide() {
-	in.say("\nexport KUBECONFIG=%s", in.state.Kubeconfig())
-	in.say("export PATH=%s:$PATH", in.state.Bin())
-	for _, plan := range in.state.Plan.Clusters {
-		in.say("context %-10s API server %s, pods %s", plan.Name, in.clusters[plan.Name].URL(), plan.Pods)
-	}
-	if !in.state.Bare && len(in.upstreams()) > 0 {
-		in.printTry()
-	}
-	in.say("\nCtrl-C ends the lab and leaves nothing behind.")
-}
-
-func (in *inside) printTry() {
-	first := in.upstreamNames()[0]
-	in.say(`
-The tier is at http://%[1]s:8080. To try:
-  curl -H 'Host: web.team-a.example.com' http://%[1]s:8080/
-  kubectl --context %[2]s -n gimbal-discovery get upstreamclusters
-  kubectl gimbal status --context %[2]s
-  kubectl --context %[2]s -n team-a get services,endpointslices
-  kubectl --context %[3]s -n team-a scale deployment web --replicas 5
-  kubectl --context %[3]s -n team-a delete pod -l app=web --wait=false
-  lab stop %[3]s apiserver     (and: lab start %[3]s apiserver)`,
-		in.state.Plan.Clusters[0].Node, in.central().Name(), first)
 }

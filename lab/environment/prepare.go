@@ -22,6 +22,8 @@ type Options struct {
 	Clusters []string
 	// Bare labs get clusters and nothing installed.
 	Bare bool
+	// OpenStack is for an OpenStack beside the clusters.
+	OpenStack bool
 	// Command is what to run; without one, the lab runs until it is ended.
 	Command []string
 	// Progress takes what the user is told meanwhile.
@@ -29,8 +31,8 @@ type Options struct {
 }
 
 // MakeComponents makes the components that such a lab needs and the cache lacks.
-func MakeComponents(ctx context.Context, components *component.Cache, bare bool) error {
-	for _, name := range needed(components, bare) {
+func MakeComponents(ctx context.Context, components *component.Cache, opts Options) error {
+	for _, name := range needed(components, opts) {
 		if _, err := components.Path(ctx, name); err != nil {
 			return err
 		}
@@ -38,20 +40,32 @@ func MakeComponents(ctx context.Context, components *component.Cache, bare bool)
 	return nil
 }
 
-func needed(components *component.Cache, bare bool) []string {
+func needed(components *component.Cache, opts Options) []string {
 	return slices.DeleteFunc(components.Names(), func(name string) bool {
-		return bare && (name == component.Contour || name == component.Envoy)
+		return opts.Bare && (name == component.Contour || name == component.Envoy) || !opts.OpenStack && ofOpenStack(name)
 	})
+}
+
+// ofOpenStack tells whether a component is one that users of the lab don't run themselves.
+func ofOpenStack(name string) bool {
+	return slices.Contains([]string{component.MariaDB, component.OpenStack, component.OpenStackData}, name)
 }
 
 // prepare fills s and its directory: links to the components, and the images.
 func prepare(ctx context.Context, s *state.State, index int, opts Options, components *component.Cache) error {
-	plan, err := network.NewPlan(index, opts.Clusters)
+	openstack := ""
+	if opts.OpenStack {
+		openstack = OpenStack
+	}
+	plan, err := network.NewPlan(index, opts.Clusters, openstack)
 	if err != nil {
 		return err
 	}
 	s.Plan, s.Bare, s.Command = plan, opts.Bare, opts.Command
-	for _, name := range needed(components, opts.Bare) {
+	for _, name := range needed(components, opts) {
+		if ofOpenStack(name) {
+			continue
+		}
 		path, err := components.Path(ctx, name)
 		if err != nil {
 			return err

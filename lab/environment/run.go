@@ -26,7 +26,7 @@ func Run(ctx context.Context, opts Options, inside func(dir string) []string) (c
 	if err != nil {
 		return 0, err
 	}
-	if err := MakeComponents(ctx, components, opts.Bare); err != nil {
+	if err := MakeComponents(ctx, components, opts); err != nil {
 		return 0, err
 	}
 	lease, err := contain.Acquire(checkout.ID(root))

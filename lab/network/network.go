@@ -13,6 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/projectcontour/gimbal/lab/process"
 )
@@ -37,13 +38,26 @@ type Plan struct {
 	// HostLink is the host's interface.
 	HostLink string
 	Clusters []Cluster
+	Members  Members
+}
+
+// Members is the place in the network of what an OpenStack's load balancers balance:
+// processes in a namespace of their own, which has the OpenStack's name. It is empty
+// in a lab without an OpenStack.
+type Members struct {
+	Name string
+	// Gateway is the address that the range is reached by.
+	Gateway netip.Addr
+	// Range is all theirs.
+	Range netip.Prefix
 }
 
 // MaxClusters is how many clusters a lab can have.
 const MaxClusters = 10
 
-// NewPlan plans a lab with clusters of the given names.
-func NewPlan(index int, names []string) (Plan, error) {
+// NewPlan plans a lab with clusters of the given names and, unless its name is empty,
+// an OpenStack.
+func NewPlan(index int, names []string, openstack string) (Plan, error) {
 	if len(names) > MaxClusters {
 		return Plan{}, fmt.Errorf("%d clusters are too many; a lab has at most %d", len(names), MaxClusters)
 	}
@@ -60,6 +74,9 @@ func NewPlan(index int, names []string) (Plan, error) {
 			Services: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(96 + i), 0, 0}), 16),
 			DNS:      netip.AddrFrom4([4]byte{10, byte(96 + i), 0, 10}),
 		})
+	}
+	if openstack != "" {
+		p.Members = Members{Name: openstack, Gateway: address(250), Range: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 251, 0, 0}), 24)}
 	}
 	return p, nil
 }
@@ -82,8 +99,8 @@ func (p Plan) ConnectHost(pid int) error {
 }
 
 // Build makes the lab's own side, in the network namespace of the caller: the
-// bridge, the host's link plugged into it, and a namespace with a node's link
-// for each cluster. It returns the namespaces' paths, by the clusters' names.
+// bridge, the host's link plugged into it, and a namespace with a link of its own for
+// each cluster's node, and for the members. It returns the namespaces' paths, by name.
 func (p Plan) Build(ctx context.Context) (map[string]string, error) {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 		return nil, fmt.Errorf("let the lab forward packets: %w", err)
@@ -108,8 +125,18 @@ func (p Plan) Build(ctx context.Context) (map[string]string, error) {
 			return nil, err
 		}
 		paths[c.Name] = path
-		if err := p.plugNode(br, path, i); err != nil {
+		if err := p.plug(br, path, fmt.Sprintf("node%d", i), c.Node, i); err != nil {
 			return nil, fmt.Errorf("network of cluster %s: %w", c.Name, err)
+		}
+	}
+	if m := p.Members; m.Name != "" {
+		path, err := newNamespace(m.Name)
+		if err != nil {
+			return nil, err
+		}
+		paths[m.Name] = path
+		if err := p.plugMembers(br, path); err != nil {
+			return nil, fmt.Errorf("network of the members of %s: %w", m.Name, err)
 		}
 	}
 	return paths, p.route(-1)
@@ -132,13 +159,13 @@ func plugHost(ctx context.Context, br netlink.Link) error {
 	return up(uplink)
 }
 
-func (p Plan) plugNode(br netlink.Link, path string, i int) error {
+// plug links the namespace at path to the bridge. It is that of the cluster with number self.
+func (p Plan) plug(br netlink.Link, path, name string, address netip.Addr, self int) error {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	name := fmt.Sprintf("node%d", i)
 	veth := &netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: name, MasterIndex: br.Attrs().Index},
 		PeerName:  "eth0", PeerNamespace: netlink.NsFd(int(ns)),
@@ -153,7 +180,7 @@ func (p Plan) plugNode(br netlink.Link, path string, i int) error {
 		if err := up("lo"); err != nil {
 			return err
 		}
-		if err := configure("eth0", netip.PrefixFrom(p.Clusters[i].Node, p.Lab.Bits())); err != nil {
+		if err := configure("eth0", netip.PrefixFrom(address, p.Lab.Bits())); err != nil {
 			return err
 		}
 		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
@@ -163,23 +190,57 @@ func (p Plan) plugNode(br netlink.Link, path string, i int) error {
 		if err := netlink.RouteAdd(&netlink.Route{Dst: everything, Gw: p.Lab.Addr().AsSlice()}); err != nil {
 			return fmt.Errorf("default route: %w", err)
 		}
-		return p.route(i)
+		return p.route(self)
 	})
 }
 
-// route adds, in the caller's namespace, a route to the pods of every cluster
-// but the one with number self.
+// membersNode stands for the members where a cluster's number is wanted.
+const membersNode = -2
+
+// plugMembers links the members' namespace, in which every address of their range is
+// the namespace's own.
+func (p Plan) plugMembers(br netlink.Link, path string) error {
+	if err := p.plug(br, path, "members", p.Members.Gateway, membersNode); err != nil {
+		return err
+	}
+	return process.In(path, func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		own := &netlink.Route{
+			LinkIndex: lo.Attrs().Index, Dst: ipNet(p.Members.Range),
+			Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST,
+		}
+		if err := netlink.RouteAdd(own); err != nil {
+			return fmt.Errorf("take the addresses %s: %w", p.Members.Range, err)
+		}
+		return nil
+	})
+}
+
+// route adds, in the caller's namespace, a route to the pods of every cluster, and to
+// the members, but for those of the caller, which is the cluster with number self.
 func (p Plan) route(self int) error {
 	for i, c := range p.Clusters {
 		if i == self {
 			continue
 		}
-		dst := &net.IPNet{IP: c.Pods.Addr().AsSlice(), Mask: net.CIDRMask(c.Pods.Bits(), 32)}
-		if err := netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: c.Node.AsSlice()}); err != nil {
+		if err := netlink.RouteAdd(&netlink.Route{Dst: ipNet(c.Pods), Gw: c.Node.AsSlice()}); err != nil {
 			return fmt.Errorf("route to the pods of %s: %w", c.Name, err)
 		}
 	}
+	if p.Members.Name == "" || self == membersNode {
+		return nil
+	}
+	if err := netlink.RouteAdd(&netlink.Route{Dst: ipNet(p.Members.Range), Gw: p.Members.Gateway.AsSlice()}); err != nil {
+		return fmt.Errorf("route to the members of %s: %w", p.Members.Name, err)
+	}
 	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 // newNamespace makes a named network namespace and returns its path.
@@ -202,8 +263,7 @@ func configure(name string, address netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", name, err)
 	}
-	ip := &net.IPNet{IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), address.Addr().BitLen())}
-	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ip}); err != nil {
+	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(address)}); err != nil {
 		return fmt.Errorf("give %s the address %s: %w", name, address, err)
 	}
 	return up(name)

@@ -6,7 +6,7 @@ import (
 )
 
 func TestPlan(t *testing.T) {
-	p, err := NewPlan(3, []string{"central", "us-east", "us-west"})
+	p, err := NewPlan(3, []string{"central", "us-east", "us-west"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,16 +32,19 @@ func TestPlanKeepsRangesApart(t *testing.T) {
 	for i := range names {
 		names[i] = string(rune('a' + i))
 	}
-	p, err := NewPlan(199, names)
+	p, err := NewPlan(199, names, "os-1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := []netip.Prefix{p.Lab.Masked()}
+	all := []netip.Prefix{p.Lab.Masked(), p.Members.Range}
 	for _, c := range p.Clusters {
 		if !p.Lab.Contains(c.Node) {
 			t.Errorf("node %s is outside %s", c.Node, p.Lab)
 		}
 		all = append(all, c.Pods, c.Services)
+	}
+	if !p.Lab.Contains(p.Members.Gateway) || p.Members.Gateway == p.Clusters[MaxClusters-1].Node {
+		t.Errorf("the members are reached by %s", p.Members.Gateway)
 	}
 	for i, a := range all {
 		for _, b := range all[:i] {
@@ -50,7 +53,7 @@ func TestPlanKeepsRangesApart(t *testing.T) {
 			}
 		}
 	}
-	if _, err := NewPlan(0, append(names, "k")); err == nil {
+	if _, err := NewPlan(0, append(names, "k"), ""); err == nil {
 		t.Error("too many clusters are accepted")
 	}
 }

@@ -135,7 +135,7 @@ func (s *State) Kubeconfig() string { return filepath.Join(s.Dir, "kubeconfig") 
 // Control is the path of the socket that the running lab listens on.
 func (s *State) Control() string { return filepath.Join(s.Dir, "control.sock") }
 
-// ClusterDir is the directory of a cluster's data and logs.
+// ClusterDir is the directory of a cluster's, or the OpenStack's, data and logs.
 func (s *State) ClusterDir(name string) string { return filepath.Join(s.Dir, name) }
 
 // Cluster returns the plan of the cluster called name.
@@ -150,14 +150,24 @@ func (s *State) Cluster(name string) (network.Cluster, error) {
 	return network.Cluster{}, fmt.Errorf("the lab has no cluster %q; it has %q", name, names)
 }
 
+// OpenStack is the name of the lab's OpenStack, empty where there is none.
+func (s *State) OpenStack() string { return s.Plan.Members.Name }
+
+// Member is the path of the program that stands for a load balancer's member.
+func (s *State) Member() string { return filepath.Join(s.Images(), "echo") }
+
 // Environ is what a command that uses the lab finds in its environment, besides
 // the caller's own.
 func (s *State) Environ() []string {
-	return []string{
+	env := []string{
 		"KUBECONFIG=" + s.Kubeconfig(),
 		"GIMBAL_LAB_KUBECONFIG=" + s.Kubeconfig(),
 		"GIMBAL_LAB_ADDRESS=" + s.Plan.Clusters[0].Node.String(),
 		dirVariable + "=" + s.Dir,
 		"PATH=" + s.Bin() + ":" + os.Getenv("PATH"),
 	}
+	if s.OpenStack() != "" {
+		env = append(env, "GIMBAL_LAB_OPENSTACK="+s.ClusterDir(s.OpenStack()))
+	}
+	return env
 }

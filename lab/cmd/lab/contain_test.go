@@ -33,7 +33,7 @@ func TestContainment(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	killed, ended := newLab(t, binary), newLab(t, binary)
+	killed, ended := newLab(t, binary, "--openstack"), newLab(t, binary)
 	killed.awaitReady(t)
 	ended.awaitReady(t)
 
@@ -43,6 +43,17 @@ func TestContainment(t *testing.T) {
 	}
 	if n := len(processes(t, a.Init)); n < 8 {
 		t.Fatalf("%d processes run inside, want a cluster's", n)
+	}
+
+	for _, args := range [][]string{
+		{"member", "start", "10.251.0.13:8080", "m1"}, {"pause", "os-1", "octavia"}, {"stop", "os-1", "keystone"}, {"logs", "os-1", "mariadb"},
+	} {
+		if out, err := killed.run(args...); err != nil {
+			t.Errorf("%q: %v\n%s", args, err, out)
+		}
+	}
+	if out, err := killed.run("status"); err != nil || !strings.Contains(string(out), "os-1 ") {
+		t.Errorf("status: %v\n%s", err, out)
 	}
 
 	namespace := pidNamespace(t, a.Init)
@@ -74,7 +85,7 @@ type testLab struct {
 	log          string
 }
 
-func newLab(t *testing.T, binary string) *testLab {
+func newLab(t *testing.T, binary string, flags ...string) *testLab {
 	t.Helper()
 	real, err := checkout.Root()
 	if err != nil {
@@ -93,7 +104,7 @@ func newLab(t *testing.T, binary string) *testLab {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	l.cmd = exec.Command(binary, "up", "--bare", "--clusters", "one")
+	l.cmd = exec.Command(binary, append([]string{"up", "--bare", "--clusters", "one"}, flags...)...)
 	l.cmd.Dir, l.cmd.Stdout, l.cmd.Stderr = root, log, log
 	l.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := l.cmd.Start(); err != nil {
@@ -240,7 +251,7 @@ func TestHelpNamesEveryCommand(t *testing.T) {
 	if err := root.Execute(); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"up", "down", "status", "kubeconfig", "exec", "logs", "components", "stop", "start"} {
+	for _, name := range []string{"up", "down", "status", "kubeconfig", "exec", "logs", "components", "member", "stop", "start"} {
 		if !strings.Contains(out.String(), "\n  "+name+" ") {
 			t.Errorf("help doesn't name %s:\n%s", name, out.String())
 		}

@@ -46,7 +46,8 @@ func newRoot() *cobra.Command {
 		Use:   "lab",
 		Short: "Whole Kubernetes clusters with Gimbal on one Linux machine, without Docker",
 		Long: `lab runs Gimbal's environment on one Linux machine: a central cluster and upstream
-clusters, each a real control plane and a real node in a network namespace.
+clusters, each a real control plane and a real node in a network namespace, and beside
+them a real OpenStack.
 It needs root for nodes, and no Docker.
 
 The programs are built once, from pinned modules, into $GIMBAL_CACHE (default
@@ -55,7 +56,7 @@ several checkouts run side by side. When a lab ends, however it ends, no process
 mount, interface, cgroup or file of it remains.`,
 		SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(newUp(), newInside(), newDown(), newStatus(), newKubeconfig(), newExec(), newLogs(), newComponents())
+	root.AddCommand(newUp(), newInside(), newDown(), newStatus(), newKubeconfig(), newExec(), newLogs(), newMember(), newComponents())
 	root.AddCommand(newActions()...)
 	return root
 }

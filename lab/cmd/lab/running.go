@@ -20,6 +20,8 @@ import (
 	"github.com/projectcontour/gimbal/lab/component"
 	"github.com/projectcontour/gimbal/lab/contain"
 	"github.com/projectcontour/gimbal/lab/control"
+	"github.com/projectcontour/gimbal/lab/environment"
+	"github.com/projectcontour/gimbal/lab/openstack"
 	"github.com/projectcontour/gimbal/lab/process"
 	"github.com/projectcontour/gimbal/lab/state"
 )
@@ -63,9 +65,9 @@ func newStatus() *cobra.Command {
 			}
 			fmt.Printf("lab of %s: %s\nkubeconfig %s\n\n", s.Checkout, status.Phase, s.Kubeconfig())
 			w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "CLUSTER\tAPI SERVER\tSTOPPED")
+			fmt.Fprintln(w, "CLUSTER\tSERVER\tSTOPPED")
 			for _, c := range status.Clusters {
-				stopped := slices.DeleteFunc(cluster.Components(), func(name string) bool { return c.Running[name] != 0 })
+				stopped := slices.DeleteFunc(c.Components, func(name string) bool { return c.Running[name] != 0 })
 				fmt.Fprintf(w, "%s\t%s\t%s\n", c.Name, c.Server, strings.Join(stopped, ", "))
 			}
 			return w.Flush()
@@ -95,12 +97,9 @@ func newLogs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := s.Cluster(args[0]); err != nil {
-				return err
-			}
 			name := args[1]
 			if name != component.Etcd {
-				if name, err = cluster.Find(name); err != nil {
+				if name, err = environment.FindComponent(s, args[0], name); err != nil {
 					return err
 				}
 			}
@@ -125,8 +124,9 @@ func newActions() []*cobra.Command {
 	} {
 		all = append(all, &cobra.Command{
 			Use: action + " CLUSTER COMPONENT", Short: short, Args: cobra.ExactArgs(2),
-			Long:    short + ". Components are " + strings.Join(cluster.Components(), ", ") + "; kube- may be left out.",
-			Example: "  lab " + action + " us-east apiserver",
+			Long: short + ". Components are " + strings.Join(cluster.Components(), ", ") + "; kube- may be left out.\n" +
+				"Those of the OpenStack are " + strings.Join(openstack.Services(), ", ") + ".",
+			Example: "  lab " + action + " us-east apiserver\n  lab " + action + " os-1 octavia",
 			RunE: func(cmd *cobra.Command, args []string) error {
 				s, err := state.Load()
 				if err != nil {
@@ -143,7 +143,8 @@ func newExec() *cobra.Command {
 	return &cobra.Command{
 		Use: "exec CLUSTER -- COMMAND [ARGUMENT...]", Short: "Run a command in a cluster's network",
 		Long: `exec runs a command on a cluster's node, as to network, processes and mounts, with the
-cluster's kubeconfig. The cluster "lab" stands for the network between the clusters.`,
+cluster's kubeconfig. The cluster "lab" stands for the network between the clusters, and
+the OpenStack's name for that of its load balancers' members.`,
 		Example: "  lab exec us-east -- nft list ruleset\n  lab exec lab -- curl -H 'Host: web.team-a.example.com' http://10.89.0.10:8080/",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -163,10 +164,12 @@ cluster's kubeconfig. The cluster "lab" stands for the network between the clust
 func execIn(ctx context.Context, s *state.State, name string, args []string) error {
 	env, netNS := append(os.Environ(), s.Environ()...), ""
 	if name != "lab" {
+		netNS = "/run/netns/" + name
+	}
+	if name != "lab" && (name == "" || name != s.OpenStack()) {
 		if _, err := s.Cluster(name); err != nil {
 			return err
 		}
-		netNS = "/run/netns/" + name
 		env = append(env, "KUBECONFIG="+filepath.Join(s.ClusterDir(name), "kubeconfig"))
 	}
 	// The components' kubectl comes first, for finding the command too.

@@ -21,7 +21,8 @@ func newUp() *cobra.Command {
 		Use:   "up [flags] [-- COMMAND [ARGUMENT...]]",
 		Short: "Start the lab, and run it until Ctrl-C or COMMAND's end",
 		Long: `up starts the clusters, installs Gimbal in the first, as deploy/ ships it, adds the
-others as upstreams, and deploys sample applications there. Then it waits for Ctrl-C.
+others as upstreams, and deploys sample applications there. An OpenStack (Keystone and
+Octavia) is one more upstream, called os-1. Then it waits for Ctrl-C.
 
 With COMMAND it runs that in the lab's network, from where all pods can be reached,
 and ends with its exit code. The command has kubectl first on its PATH and finds in
@@ -30,6 +31,8 @@ its environment:
   KUBECONFIG, GIMBAL_LAB_KUBECONFIG  a kubeconfig with one context for each cluster
   GIMBAL_LAB_ADDRESS                 the address of the tier; Envoy has ports 8080 and 8443
   GIMBAL_LAB_DIR                     the lab's directory, with each cluster's logs
+  GIMBAL_LAB_OPENSTACK               the OpenStack's directory, with clouds.yaml, ca.crt
+                                     and its administrator's access.json
 
 The commands lab exec, lab stop, lab start and so on are there too.
 
@@ -46,6 +49,9 @@ of other places has to be there already.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.Command = args
+			if !cmd.Flags().Changed("openstack") {
+				opts.OpenStack = !opts.Bare
+			}
 			if err := checkClusters(opts.Clusters); err != nil {
 				return err
 			}
@@ -58,6 +64,7 @@ of other places has to be there already.`,
 	}
 	cmd.Flags().StringSliceVar(&opts.Clusters, "clusters", []string{"central", "us-east", "us-west"}, "the clusters' names, the central one first")
 	cmd.Flags().BoolVar(&opts.Bare, "bare", false, "start the clusters and install nothing")
+	cmd.Flags().BoolVar(&opts.OpenStack, "openstack", true, "start an OpenStack too; with --bare only where this is given")
 	return cmd
 }
 
@@ -83,8 +90,8 @@ func result(code int, err error) error {
 func checkClusters(names []string) error {
 	label := regexp.MustCompile(`^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$`)
 	for i, name := range names {
-		if !label.MatchString(name) || slices.Contains([]string{"lab", "bin", "images", "deploy"}, name) {
-			return fmt.Errorf("cluster name %q isn't possible: it takes a DNS label of at most 40 characters that starts with a letter, and not lab, bin, images or deploy", name)
+		if !label.MatchString(name) || slices.Contains([]string{"lab", "bin", "images", "deploy", environment.OpenStack}, name) {
+			return fmt.Errorf("cluster name %q isn't possible: it takes a DNS label of at most 40 characters that starts with a letter, and not lab, bin, images, deploy or %s", name, environment.OpenStack)
 		}
 		if slices.Contains(names[:i], name) {
 			return fmt.Errorf("cluster name %q is there twice", name)

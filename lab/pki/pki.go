@@ -1,4 +1,6 @@
-package controlplane
+// Package pki makes certificate authorities, one for each thing that the lab runs,
+// and what they issue.
+package pki
 
 import (
 	"crypto"
@@ -11,28 +13,28 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"net/netip"
 	"time"
 )
 
-// validity is how long certificates and the administrator's credentials last.
-const validity = 365 * 24 * time.Hour
+// Validity is how long certificates and the administrator's credentials last.
+const Validity = 365 * 24 * time.Hour
 
-// authority is the certificate authority of one control plane.
-type authority struct {
+// Authority is a certificate authority.
+type Authority struct {
 	cert    *x509.Certificate
 	key     *ecdsa.PrivateKey
 	certPEM []byte
 }
 
-func newAuthority(name string) (*authority, error) {
+// New makes an authority; its certificate carries name.
+func New(name string) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make the CA's key: %w", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name + "-ca"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(validity),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(Validity),
 		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
@@ -44,11 +46,24 @@ func newAuthority(name string) (*authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the CA's certificate: %w", err)
 	}
-	return &authority{cert: cert, key: key, certPEM: encode("CERTIFICATE", der)}, nil
+	return &Authority{cert: cert, key: key, certPEM: encode("CERTIFICATE", der)}, nil
 }
 
-// server issues a server's certificate for the given IP addresses and DNS names.
-func (a *authority) server(name string, hosts ...string) (cert, key []byte, err error) {
+// PEM is the authority's certificate.
+func (a *Authority) PEM() []byte { return a.certPEM }
+
+// Key is the authority's private key, in PEM.
+func (a *Authority) Key() ([]byte, error) { return encodeKey(a.key) }
+
+// Pool has the authority's certificate alone.
+func (a *Authority) Pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
+}
+
+// Server issues a server's certificate for the given IP addresses and DNS names.
+func (a *Authority) Server(name string, hosts ...string) (cert, key []byte, err error) {
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: name},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -63,15 +78,15 @@ func (a *authority) server(name string, hosts ...string) (cert, key []byte, err 
 	return a.issue(template)
 }
 
-// client issues a client's certificate for a user in groups.
-func (a *authority) client(user string, groups ...string) (cert, key []byte, err error) {
+// Client issues a client's certificate for a user in groups.
+func (a *Authority) Client(user string, groups ...string) (cert, key []byte, err error) {
 	return a.issue(&x509.Certificate{
 		Subject:     pkix.Name{CommonName: user, Organization: groups},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 }
 
-func (a *authority) issue(template *x509.Certificate) (certPEM, keyPEM []byte, err error) {
+func (a *Authority) issue(template *x509.Certificate) (certPEM, keyPEM []byte, err error) {
 	fail := func(err error) ([]byte, []byte, error) {
 		return nil, nil, fmt.Errorf("issue a certificate for %s: %w", template.Subject.CommonName, err)
 	}
@@ -97,8 +112,8 @@ func (a *authority) issue(template *x509.Certificate) (certPEM, keyPEM []byte, e
 	return encode("CERTIFICATE", der), keyPEM, nil
 }
 
-// signingKey makes a key pair for ServiceAccount tokens.
-func signingKey() (public, private []byte, err error) {
+// SigningKey makes a key pair for ServiceAccount tokens.
+func SigningKey() (public, private []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make the key for ServiceAccount tokens: %w", err)
@@ -121,13 +136,4 @@ func encodeKey(key crypto.PrivateKey) ([]byte, error) {
 
 func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
-
-// firstAddress is the address that the API server's own Service gets in a service range.
-func firstAddress(cidr string) (string, error) {
-	prefix, err := netip.ParsePrefix(cidr)
-	if err != nil {
-		return "", fmt.Errorf("service range %q: %w", cidr, err)
-	}
-	return prefix.Masked().Addr().Next().String(), nil
 }

@@ -1,0 +1,41 @@
+"""serve.py keystone|octavia CONFIG: one of OpenStack's services, on a unix socket named after it.
+
+With Octavia's API its worker and the receiver of its amphorae's heartbeats run in
+one process, joined by an in-process transport instead of a message broker.
+"""
+import os
+import signal
+import sys
+import threading
+from concurrent import futures
+
+import waitress
+
+which, config = sys.argv[1:]
+sys.argv = [which]  # both applications read the arguments themselves
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+def keystone():
+    os.environ["OS_KEYSTONE_CONFIG_FILES"] = config
+    from keystone.wsgi.api import application
+    return application
+
+
+def octavia():
+    from octavia.amphorae.drivers.health import heartbeat_udp
+    from octavia.api import app
+    from octavia.controller.queue.v2 import consumer
+    from oslo_config import cfg
+    application = app.setup_app(argv=["octavia", "--config-file", config])
+    consumer.ConsumerService(0, cfg.CONF).run()
+    receiver = heartbeat_udp.UDPStatusGetter()
+    # Threads, since forked children would go on holding the socket.
+    receiver.health_executor = futures.ThreadPoolExecutor(1)
+    receiver.stats_executor = futures.ThreadPoolExecutor(1)
+    threading.Thread(target=lambda: [receiver.check() for _ in iter(int, 1)], daemon=True).start()
+    return application
+
+
+waitress.serve({"keystone": keystone, "octavia": octavia}[which](), unix_socket=which + ".sock",
+               threads=8, ident=which, url_scheme="https")
