@@ -206,7 +206,7 @@ func (c *Cache) key(r recipe) (string, error) {
 	case r.Requirements != "":
 		var p python
 		if p, err = c.python(); err == nil {
-			fmt.Fprintln(h, p)
+			fmt.Fprintln(h, p, p.wrapper())
 			err = hashFiles(h, filepath.Join(c.modules, r.Requirements))
 		}
 	case r.Script != "":

@@ -56,11 +56,15 @@ func (c *Cache) installPython(ctx context.Context, r recipe, dir string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("install the packages of %s: %w\n%s\nit takes python3 with pip and a way to PyPI", r.Requirements, err, bytes.TrimSpace(out))
 	}
-	script := `#!/bin/sh
+	return os.WriteFile(filepath.Join(dir, r.Name), []byte(p.wrapper()), 0o755)
+}
+
+// wrapper is a script that runs Python with the packages beside it, and no others.
+func (p python) wrapper() string {
+	return `#!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
 PYTHONPATH=$here/site PYTHONNOUSERSITE=1 PYTHONWARNINGS=ignore exec "` + p.Executable + `" "$@"
 `
-	return os.WriteFile(filepath.Join(dir, r.Name), []byte(script), 0o755)
 }
 
 // runScript runs a recipe's script in a directory of the component's name.

@@ -11,9 +11,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/projectcontour/gimbal/lab/checkout"
+	"github.com/projectcontour/gimbal/lab/openstack"
 	"github.com/projectcontour/gimbal/test/e2e/script"
 )
 
@@ -40,6 +42,9 @@ func TestAlone(t *testing.T) {
 	for _, u := range world.Upstreams {
 		u.API = apiServer(u.Name)
 	}
+	if world.Cloud != nil {
+		world.Cloud.Services = services(world.Cloud.Name)
+	}
 	script.RunInTurn(t, world, "testdata/alone")
 }
 
@@ -54,6 +59,12 @@ func setUp() (err error) {
 		return err
 	}
 	world.Installed, world.Tier = "gimbal-discovery", net.JoinHostPort(address, "8080")
+	if world.Address, err = facing(world.Tier); err != nil {
+		return err
+	}
+	if err := findCloud(); err != nil {
+		return err
+	}
 	if world.Root, err = checkout.Root(); err != nil {
 		return err
 	}
@@ -76,18 +87,67 @@ func setUp() (err error) {
 	return nil
 }
 
-// apiServer is the API server of a cluster of the lab.
-type apiServer string
-
-func (a apiServer) StartAPIServer(ctx context.Context) error { return a.do(ctx, "start") }
-func (a apiServer) StopAPIServer() error                     { return a.do(context.Background(), "stop") }
-func (a apiServer) PauseAPIServer() error                    { return a.do(context.Background(), "pause") }
-func (a apiServer) ResumeAPIServer() error                   { return a.do(context.Background(), "resume") }
-
-func (a apiServer) do(ctx context.Context, action string) error {
-	out, err := exec.CommandContext(ctx, "lab", action, string(a), "apiserver").CombinedOutput()
+// facing returns this machine's address as another one sees it.
+func facing(other string) (string, error) {
+	conn, err := (&net.Dialer{}).Dial("udp", other)
 	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
+	return host, err
+}
+
+// findCloud finds the lab's OpenStack, if it has one.
+func findCloud() error {
+	dir := os.Getenv("GIMBAL_LAB_OPENSTACK")
+	if dir == "" {
+		return nil
+	}
+	client, err := openstack.Open(filepath.Join(dir, "access.json"))
+	if err != nil {
+		return err
+	}
+	const name = "os-1"
+	world.Cloud = &script.Cloud{Name: name, Client: client}
+	return nil
+}
+
+// services are those of an OpenStack of the lab.
+type services string
+
+func (s services) StartService(ctx context.Context, name string) error {
+	return lab(ctx, "start", string(s), name)
+}
+func (s services) StopService(name string) error {
+	return lab(context.Background(), "stop", string(s), name)
+}
+func (s services) PauseService(name string) error {
+	return lab(context.Background(), "pause", string(s), name)
+}
+func (s services) ResumeService(name string) error {
+	return lab(context.Background(), "resume", string(s), name)
+}
+
+func lab(ctx context.Context, args ...string) error {
+	if out, err := exec.CommandContext(ctx, "lab", args...).CombinedOutput(); err != nil {
 		return errors.New(string(out))
 	}
 	return nil
+}
+
+// apiServer is the API server of a cluster of the lab.
+type apiServer string
+
+func (a apiServer) StartAPIServer(ctx context.Context) error {
+	return lab(ctx, "start", string(a), "apiserver")
+}
+func (a apiServer) StopAPIServer() error {
+	return lab(context.Background(), "stop", string(a), "apiserver")
+}
+func (a apiServer) PauseAPIServer() error {
+	return lab(context.Background(), "pause", string(a), "apiserver")
+}
+func (a apiServer) ResumeAPIServer() error {
+	return lab(context.Background(), "resume", string(a), "apiserver")
 }

@@ -195,7 +195,10 @@ func runOpenStack(s *story, args []string) (string, error) {
 		if fields["name"] == nil && filepath.Base(filepath.Dir(below)) != "rule" { // rules have none
 			fields["name"] = filepath.Base(below)
 		}
-		_, err = c.Create(ctx, id, filepath.Dir(below), fields)
+		var o openstack.Object
+		if o, err = c.Create(ctx, id, filepath.Dir(below), fields); err == nil {
+			s.remember(kind, name+"/"+below, o.ID())
+		}
 	case "set":
 		err = c.Update(ctx, id, below, fields)
 	case "begin":

@@ -45,6 +45,7 @@ func table() map[string]command {
 		"log":        readLog,
 		"mark":       mark,
 		"may":        may,
+		"member":     member,
 		"metric":     metric,
 		"openstack":  runOpenStack,
 		"pods":       pods,

@@ -42,8 +42,8 @@ type World struct {
 	// Installed is the namespace of the Gimbal that runs in the central cluster; empty
 	// where each story starts its own.
 	Installed string
-	// Tier is Envoy's address; empty where there is none.
-	Tier string
+	// Tier is Envoy's address, and Address that of the lab around the stories; empty where there is none.
+	Tier, Address string
 
 	mu    sync.Mutex
 	names map[string]string // of upstreams, and the story that uses each
@@ -138,6 +138,7 @@ func (w *World) setUp(env *testscript.Env) error {
 		"KUBECONFIG=" + s.file("kubeconfig"),
 		// Discovery of the API is asked for once, not by every kubectl of every story.
 		"KUBECACHEDIR=" + filepath.Join(filepath.Dir(w.Gimbal), "kubectl-cache"),
+		"LAB=" + w.Address,
 		"NAMESPACE=" + s.namespace,
 		"ROOT=" + w.Root,
 		"TEAM=" + s.team,
@@ -240,7 +241,7 @@ func (s *story) read(file string) (string, error) {
 var made = regexp.MustCompile(`\$ID\((\w+)/([^)]+)\)`)
 
 func (s *story) expand(text string) string {
-	text = strings.NewReplacer("$NAMESPACE", s.namespace, "$TEAM", s.team).Replace(text)
+	text = strings.NewReplacer("$NAMESPACE", s.namespace, "$TEAM", s.team, "$LAB", s.Address).Replace(text)
 	return made.ReplaceAllStringFunc(text, func(match string) string {
 		of := made.FindStringSubmatch(match)
 		s.mu.Lock()
