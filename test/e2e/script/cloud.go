@@ -208,6 +208,7 @@ func runOpenStack(s *story, args []string) (string, error) {
 			err = c.Delete(ctx, id, below)
 		} else {
 			err = c.DeleteLoadBalancer(ctx, id)
+			s.remember(kind, name, "")
 		}
 	case "get":
 		var o openstack.Object
@@ -344,7 +345,14 @@ func (s *story) createLoadBalancer(ctx context.Context, c *Cloud, name string, f
 	made, err := c.CreateLoadBalancer(ctx, id, fields)
 	s.remember("loadbalancer", name, made)
 	if s.Installed != "" {
-		s.atEnd(func(testscript.T) { _ = c.DeleteLoadBalancer(context.Background(), made) })
+		s.atEnd(func(testscript.T) {
+			if s.id("loadbalancer", name) != made {
+				return // the story has deleted it
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			_ = c.DeleteLoadBalancer(ctx, made)
+		})
 	}
 	return err
 }
