@@ -203,7 +203,7 @@ func (p *preview) build(ctx context.Context) (*Preview, error) {
 		if owned[key].Service != nil {
 			total++
 		}
-		if len(steps) == 0 {
+		if len(steps) == 0 && !p.unknown(key, owned[key]) {
 			out.Unchanged++
 		}
 		for _, s := range steps {
@@ -222,6 +222,12 @@ func (p *preview) build(ctx context.Context) (*Preview, error) {
 		}
 	}
 	return out, nil
+}
+
+// unknown says whether it can't be said yet what there should be of a key that has nothing: it is in the middle of a change.
+func (p *preview) unknown(key mirror.Key, current mirror.Objects) bool {
+	s, ok := p.source.Service(key)
+	return ok && s.Unsettled && current.Service == nil
 }
 
 // steps returns what would be done for one key; none if nothing.
