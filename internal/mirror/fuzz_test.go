@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -73,6 +74,9 @@ func (s *source) slice() Slice {
 		flags := s.next()
 		e := Endpoint{Hostname: s.pick("", "web-0", "a.b"), Zone: s.pick("", "us-east-1a", "a b"),
 			Ready: flags&1 > 0, Serving: flags&2 > 0, Terminating: flags&4 > 0}
+		if flags&128 > 0 {
+			e.Weight = new(int32(flags - 129))
+		}
 		for range flags >> 3 % 3 {
 			e.Addresses = append(e.Addresses, s.address())
 		}
@@ -91,6 +95,8 @@ func (s *source) service() *Service {
 		return s.pick("app", LabelBackend, "helm.sh/chart", "a b", "k8s.io/x", "example.com/ok")
 	})
 	out.Annotations = s.text(s.next(), func() string { return s.pick(protocolPrefix+"h2", protocolPrefix+"tls", AnnotationSource, "x") })
+	out.OwnLabels = s.text(s.next(), func() string { return [...]string{LabelLoadBalancer, LabelPool, LabelBackend}[s.next()%3] })
+	out.OwnAnnotations = s.text(s.next(), func() string { return [...]string{AnnotationProject, AnnotationSource}[s.next()%2] })
 	out.Ports = s.ports()
 	for range s.next() % 4 {
 		out.Slices = append(out.Slices, s.slice())
@@ -102,6 +108,7 @@ func (s *source) service() *Service {
 func copied(s *Service) *Service {
 	out := *s
 	out.Labels, out.Annotations = copiedMap(s.Labels), copiedMap(s.Annotations)
+	out.OwnLabels, out.OwnAnnotations = copiedMap(s.OwnLabels), copiedMap(s.OwnAnnotations)
 	out.Ports, out.Slices = slices.Clone(s.Ports), slices.Clone(s.Slices)
 	for i := range out.Slices {
 		es := &out.Slices[i]
@@ -212,6 +219,7 @@ func checkSlice(t *testing.T, es *discoveryv1.EndpointSlice, svc *corev1.Service
 	if es.AddressType == discoveryv1.AddressTypeFQDN || len(es.Ports) == 0 {
 		t.Errorf("slice %+v", es)
 	}
+	checkWeights(t, es)
 	for i, p := range es.Ports {
 		matches := func(sp corev1.ServicePort) bool { return sp.Name == *p.Name && sp.Protocol == *p.Protocol }
 		if *p.Port < 1 || *p.Port > 65535 || !slices.ContainsFunc(svc.Spec.Ports, matches) {
@@ -236,6 +244,22 @@ func checkSlice(t *testing.T, es *discoveryv1.EndpointSlice, svc *corev1.Service
 			if reason, err := policy.Check(address, es.AddressType); reason != "" {
 				t.Errorf("address %q: %v", address, err)
 			}
+		}
+	}
+}
+
+func checkWeights(t *testing.T, es *discoveryv1.EndpointSlice) {
+	value, ok := es.Annotations[AnnotationWeights]
+	if !ok {
+		return
+	}
+	var weights map[string]int32
+	if err := json.Unmarshal([]byte(value), &weights); err != nil || len(weights) == 0 {
+		t.Errorf("weights %q: %v", value, err)
+	}
+	for address, w := range weights {
+		if w == 1 || !slices.ContainsFunc(es.Endpoints, func(e discoveryv1.Endpoint) bool { return e.Addresses[0] == address }) {
+			t.Errorf("weight %d of %q", w, address)
 		}
 	}
 }

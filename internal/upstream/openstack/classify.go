@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -19,11 +20,12 @@ var errOwnProjectOnly = errors.New("the credential sees its own project's load b
 
 const grantHint = "give its user the role load-balancer_global_observer, and Octavia the policy for it (docs/operator-guide.md#openstack), or include its own project only in spec.openstack.projects"
 
-// classify says why a reading failed, and the way out. Equal failures have equal messages.
-func classify(err error) *upstream.Error {
+// classify says why a reading failed, and the way out. Equal failures have equal messages,
+// and none holds one of the secrets.
+func classify(err error, secrets ...string) *upstream.Error {
 	err = cause(err)
 	reason, hint := reasonOf(err)
-	return upstream.NewError(reason, hint, describe(err), err)
+	return upstream.NewError(reason, hint, describe(err, secrets), err)
 }
 
 func reasonOf(err error) (upstream.Reason, string) {
@@ -66,6 +68,9 @@ func reasonOfStatus(status int) (upstream.Reason, string) {
 	case http.StatusServiceUnavailable:
 		return upstream.ReasonServerError, "see Octavia's and Keystone's logs; Octavia says so too when it can't reach Keystone"
 	}
+	if status >= 300 && status < 400 {
+		return upstream.ReasonServerError, "redirects aren't followed, they could lead the credentials elsewhere: correct auth_url, and the endpoint in Keystone's catalog"
+	}
 	return upstream.ReasonServerError, "see Octavia's and Keystone's logs"
 }
 
@@ -79,28 +84,30 @@ func cause(err error) error {
 
 // describe writes an error for people. Of an answer's body only the message that the API
 // puts there is shown, and of a server's own fault nothing: it may hold anything.
-func describe(err error) string {
+func describe(err error, secrets []string) string {
 	var answer gophercloud.ErrUnexpectedResponseCode
 	if !errors.As(err, &answer) {
 		return upstream.Describe(err)
 	}
-	who := "Octavia"
+	who := "Keystone"
 	switch {
-	case strings.Contains(answer.URL, "/v3/auth/"):
-		who = "Keystone"
+	case strings.Contains(answer.URL, "/v2.0/lbaas/"):
+		who = "Octavia"
 	case strings.Contains(answer.URL, "/v2.0/floatingips"):
 		who = "Neutron"
 	}
 	text := fmt.Sprintf("%s answered %d %s", who, answer.Actual, http.StatusText(answer.Actual))
 	var body struct {
-		Fault string `json:"faultstring"`
-		Error struct {
+		Fault       string `json:"faultstring"`
+		Description string `json:"description"`
+		Error       struct {
 			Message string `json:"message"`
 		} `json:"error"`
 	}
 	if answer.Actual < 500 && json.Unmarshal(answer.Body, &body) == nil {
-		if message := cmp.Or(body.Fault, body.Error.Message); message != "" {
-			text += ": " + message
+		message := cmp.Or(body.Fault, body.Description, body.Error.Message)
+		if message != "" && !slices.ContainsFunc(secrets, func(s string) bool { return s != "" && strings.Contains(message, s) }) {
+			text += ": " + strings.TrimSuffix(message, ".")
 		}
 	}
 	return text

@@ -3,6 +3,7 @@ package openstack
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -178,11 +179,11 @@ func (t *tree) addPort(s *mirror.Service, port mirror.Port, p *poolTree) {
 			Addresses: []string{m.Address}, Ready: m.ready() && (!m.Backup || spare), Serving: m.serving(), Weight: m.Weight,
 		}})
 	}
-	for number, endpoints := range byPort {
+	for _, number := range slices.Sorted(maps.Keys(byPort)) {
 		prefix := s.Name + "-" + port.Name + "-" + strconv.Itoa(int(number))
-		s.Slices = append(s.Slices, mirror.Chunks(prefix, []mirror.Port{{Name: port.Name, Number: number, Protocol: port.Protocol}}, endpoints)...)
+		s.Slices = append(s.Slices, mirror.Chunks(prefix, []mirror.Port{{Name: port.Name, Number: number, Protocol: port.Protocol}}, byPort[number])...)
 	}
-	slices.SortFunc(s.Slices, func(a, b mirror.Slice) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(s.Slices, func(a, b mirror.Slice) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // ready reports whether a member takes new connections. One with weight 0 takes none.

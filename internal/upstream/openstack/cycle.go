@@ -2,7 +2,8 @@ package openstack
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,15 +17,19 @@ import (
 	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
-// parallel is how many requests of one cloud are under way at once.
-const parallel = 16
+const (
+	// parallel is how many requests of one cloud are under way at once.
+	parallel = 16
+	// cycleTimeout is how long a cycle may take: a cloud that answers each of many requests just in time fails too.
+	cycleTimeout = 10 * time.Minute
+)
 
 // nobody is a project that there isn't.
 const nobody = "00000000000000000000000000000000"
 
 // lists are what one cycle reads in bulk.
 type lists struct {
-	places        map[string]place
+	projects      []project
 	loadBalancers []loadBalancer
 	clock         time.Time // the server's, before the load balancers were listed
 	listeners     []listener
@@ -35,11 +40,16 @@ type lists struct {
 // cycle reads the cloud: everything in bulk but members, and those of the load balancers
 // that may have changed since the inventory before. It returns a complete inventory or an error.
 func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, error) {
+	ctx, cancel := context.WithTimeout(ctx, cycleTimeout)
+	defer cancel()
 	if err := s.session.authenticate(ctx); err != nil {
 		return nil, err
 	}
-	l, err := s.lists(ctx)
+	l, err := s.lists(ctx, before)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.confirmGone(ctx, before, l.loadBalancers); err != nil {
 		return nil, err
 	}
 	now := time.Now()
@@ -64,32 +74,33 @@ func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, erro
 	for _, r := range readings {
 		entries[r.tree.ID] = r.settle(before.entries[r.tree.ID], s.options.Addressing, now, s.options.HealthInterval)
 	}
-	return newInventory(entries, s.options.Limits, s.options.Selection)
+	found, err := newInventory(entries, s.options.Limits, s.options.Selection)
+	if err == nil {
+		found.projects = l.projects
+	}
+	return found, err
 }
 
+// octavia is a collection of every project's objects, whether they are selected or not: of
+// those that are, newInventory limits the number.
 func (s *Source) octavia(path string) collection {
 	l := s.options.Limits
-	c := collection{api: s.session.octavia, path: path, name: path[strings.LastIndex(path, "/")+1:], objects: l.Slices, bytes: l.Bytes}
-	if path == "loadbalancers" {
-		c.objects = l.Services
-	}
+	return collection{api: s.session.octavia, path: path, name: path, objects: l.Slices, bytes: l.Bytes, read: new(usage)}
+}
+
+// members is the collection of a pool's members. Those of all pools share what may be read of them.
+func (s *Source) members(p *poolTree, read *usage) collection {
+	c := s.octavia("pools/" + url.PathEscape(p.ID) + "/members")
+	c.name, c.objects, c.read = "members", s.options.Limits.Endpoints, read
 	return c
 }
 
 // lists reads everything but members. The load balancers come first, so that what
-// changes later on shows when they are read again.
-func (s *Source) lists(ctx context.Context) (*lists, error) {
+// changes later on shows when they are read again, and so do rights that are lost meanwhile.
+func (s *Source) lists(ctx context.Context, before *inventory) (*lists, error) {
 	l := &lists{floating: map[string]string{}}
-	limits := s.options.Limits
 	group, all := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		projects, _, err := list[project](all, s.session, collection{
-			api: s.session.identity, path: "auth/projects", name: "projects", objects: limits.Slices, bytes: limits.Bytes,
-		})
-		l.places = s.options.Selection.places(projects, s.session.project.Domain.ID)
-		return err
-	})
-	group.Go(func() error { return s.seesAll(all) })
+	group.Go(func() (err error) { l.projects, err = s.projects(all, before); return err })
 	group.Go(func() (err error) {
 		l.loadBalancers, l.clock, err = list[loadBalancer](all, s.session, s.octavia("loadbalancers"))
 		return err
@@ -98,6 +109,7 @@ func (s *Source) lists(ctx context.Context) (*lists, error) {
 		return nil, err
 	}
 	group, all = errgroup.WithContext(ctx)
+	group.Go(func() error { return s.seesAll(all) })
 	group.Go(func() (err error) {
 		l.listeners, _, err = list[listener](all, s.session, s.octavia("listeners"))
 		return err
@@ -113,6 +125,45 @@ func (s *Source) lists(ctx context.Context) (*lists, error) {
 	return l, group.Wait()
 }
 
+// projects lists the projects that the credential sees, its own among them. Where one is
+// gone that was there before, it is listed again, and what the second listing has must be in
+// the first: a project that disappears takes its Services along.
+func (s *Source) projects(ctx context.Context, before *inventory) ([]project, error) {
+	read := func() ([]project, error) {
+		l := s.options.Limits
+		all, _, err := list[project](ctx, s.session, collection{
+			api: s.session.identity, path: "auth/projects", name: "projects", objects: l.Slices, bytes: l.Bytes, read: new(usage),
+		})
+		return all, err
+	}
+	all, err := read()
+	if err != nil {
+		return nil, err
+	}
+	if missing(all, []project{{ID: s.session.project.ID}}) {
+		return nil, errors.New("projects: the listing leaves out the credential's own project")
+	}
+	if missing(all, before.projects) {
+		again, err := read()
+		if err != nil {
+			return nil, err
+		}
+		if missing(all, again) {
+			return nil, errors.New("projects: two listings differ")
+		}
+	}
+	return all, nil
+}
+
+// missing reports whether some of the projects aren't listed.
+func missing(listed, projects []project) bool {
+	ids := make(map[string]bool, len(listed))
+	for _, p := range listed {
+		ids[p.ID] = true
+	}
+	return slices.ContainsFunc(projects, func(p project) bool { return !ids[p.ID] })
+}
+
 // seesAll makes sure that listings hold every project's load balancers. Octavia lists the
 // own project's to whom isn't allowed more, without a word; of another project's it says
 // that they are forbidden.
@@ -125,6 +176,40 @@ func (s *Source) seesAll(ctx context.Context) error {
 		return errOwnProjectOnly
 	}
 	return err
+}
+
+// confirmGone asks for each load balancer that is listed no more, and fails where there is
+// one after all: a listing that leaves something out deletes nothing.
+func (s *Source) confirmGone(ctx context.Context, before *inventory, listed []loadBalancer) error {
+	gone := maps.Clone(before.entries)
+	for _, lb := range listed {
+		delete(gone, lb.ID)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for id := range gone {
+		group.Go(func() error {
+			lb, err := s.loadBalancer(ctx, id)
+			if err == nil && lb.ID != "" {
+				return errors.New("loadbalancers: the listing leaves out a load balancer that there is")
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// loadBalancer reads one load balancer, which has no id where there is none.
+func (s *Source) loadBalancer(ctx context.Context, id string) (loadBalancer, error) {
+	body, _, err := s.session.get(ctx, s.session.octavia, "loadbalancers/"+url.PathEscape(id), nil)
+	if err = vanished(err); err != nil || body == nil {
+		return loadBalancer{}, err
+	}
+	lb, err := one[loadBalancer](body, "loadbalancer")
+	if err != nil || lb.ID != id {
+		return loadBalancer{}, errors.New("loadbalancers: the answer isn't the load balancer")
+	}
+	return lb, nil
 }
 
 // probe asks Octavia and Keystone for next to nothing.
@@ -150,7 +235,7 @@ func (s *Source) floatingIPs(ctx context.Context) (map[string]string, error) {
 		return addresses, nil
 	}
 	all, _, err := list[floatingIP](ctx, s.session, collection{
-		api: s.session.neutron, path: "floatingips", name: "floatingips", objects: s.options.Limits.Slices, bytes: s.options.Limits.Bytes,
+		api: s.session.neutron, path: "floatingips", name: "floatingips", objects: s.options.Limits.Slices, bytes: s.options.Limits.Bytes, read: new(usage),
 	})
 	for _, f := range all {
 		if f.Port != "" {
@@ -162,16 +247,18 @@ func (s *Source) floatingIPs(ctx context.Context) (map[string]string, error) {
 
 // trees puts together what hangs below each load balancer that is selected.
 func (s *Source) trees(l *lists) []*tree {
+	places := s.options.Selection.places(l.projects, s.session.project.Domain.ID)
 	byID := make(map[string]*tree, len(l.loadBalancers))
 	trees := make([]*tree, 0, len(l.loadBalancers))
 	for _, lb := range l.loadBalancers {
-		at, known := l.places[lb.ProjectID]
+		at, known := places[lb.ProjectID]
 		if !known {
 			at = s.options.Selection.unknown(lb.ProjectID)
 		}
 		if at.namespace == "" {
 			continue
 		}
+		lb.sort()
 		t := &tree{loadBalancer: lb, place: at}
 		if s.options.Addressing == v1alpha1.AddressingVIP {
 			t.addresses = addressesOf(lb, l.floating)
@@ -220,14 +307,16 @@ func addressesOf(lb loadBalancer, floating map[string]string) []string {
 func (s *Source) readMembers(ctx context.Context, readings []*reading) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
+	read := new(usage)
 	for _, r := range readings {
-		r.torn = r.tree.incomplete(s.options.Addressing)
+		r.torn = !r.tree.complete(s.options.Addressing)
 		for _, p := range r.tree.pools {
 			if !r.tree.wants(p, s.options.Addressing) {
 				continue
 			}
 			group.Go(func() (err error) {
-				p.members, _, err = list[member](ctx, s.session, s.octavia("pools/"+url.PathEscape(p.ID)+"/members"))
+				ctx := upstream.NewAllowance(int64(s.options.Limits.Bytes / parallel)).With(ctx)
+				p.members, _, err = list[member](ctx, s.session, s.members(p, read))
 				return vanished(err)
 			})
 		}
@@ -237,7 +326,7 @@ func (s *Source) readMembers(ctx context.Context, readings []*reading) error {
 	}
 	for _, r := range readings {
 		r.torn = r.torn || slices.ContainsFunc(r.tree.pools, func(p *poolTree) bool {
-			return r.tree.wants(p, s.options.Addressing) && !p.complete()
+			return r.tree.wants(p, s.options.Addressing) && !same(p.Members, p.members)
 		})
 	}
 	return nil
@@ -252,21 +341,9 @@ func vanished(err error) error {
 	return err
 }
 
-// complete reports whether the members that were read are those that the pool names.
-func (p *poolTree) complete() bool {
-	read := make([]string, len(p.members))
-	for i, m := range p.members {
-		read[i] = m.ID
-	}
-	slices.Sort(read)
-	return slices.Equal(read, p.memberIDs())
-}
-
-// incomplete reports whether a listener's default pool isn't there.
-func (t *tree) incomplete(addressing v1alpha1.OpenStackAddressing) bool {
-	return addressing != v1alpha1.AddressingVIP && slices.ContainsFunc(t.listeners, func(l listener) bool {
-		return l.DefaultPool != "" && !slices.ContainsFunc(t.pools, func(p *poolTree) bool { return p.ID == l.DefaultPool })
-	})
+// complete reports whether the listeners and pools that were read are those that the load balancer names.
+func (t *tree) complete(addressing v1alpha1.OpenStackAddressing) bool {
+	return same(t.Listeners, t.listeners) && (addressing == v1alpha1.AddressingVIP || same(t.Pools, t.pools))
 }
 
 // verify reads again the load balancers whose members have been read: one by one, or all
@@ -286,16 +363,9 @@ func (s *Source) verify(ctx context.Context, readings []*reading, total int) err
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	for _, r := range readings {
-		group.Go(func() error {
-			path := "loadbalancers/" + url.PathEscape(r.tree.ID)
-			body, _, err := s.session.get(ctx, s.session.octavia, path, nil)
-			if err = vanished(err); err != nil || body == nil {
-				return err
-			}
-			if r.after, err = one[loadBalancer](body, "loadbalancer"); err != nil || r.after.ID != r.tree.ID {
-				return fmt.Errorf("%s: the answer isn't the load balancer", path)
-			}
-			return nil
+		group.Go(func() (err error) {
+			r.after, err = s.loadBalancer(ctx, r.tree.ID)
+			return err
 		})
 	}
 	return group.Wait()

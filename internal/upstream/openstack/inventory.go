@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/projectcontour/gimbal/api/v1alpha1"
 	"github.com/projectcontour/gimbal/internal/mirror"
 	"github.com/projectcontour/gimbal/internal/upstream"
@@ -24,6 +26,7 @@ const (
 
 // inventory is what was read of a cloud at one time. It is never changed.
 type inventory struct {
+	projects []project
 	entries  map[string]*entry // by the load balancer's id
 	services map[mirror.Key]*mirror.Service
 }
@@ -86,7 +89,7 @@ func (r *reading) settle(before *entry, addressing v1alpha1.OpenStackAddressing,
 	e := &entry{row: t.loadBalancer, place: t.place, addresses: t.addresses, pools: t.poolStates()}
 	changed := t.changed()
 	quiet := t.stable() && r.after.Provisioning == t.Provisioning && r.after.changed().Equal(changed) && !r.torn
-	e.final = quiet && !changed.IsZero() && !r.clock.IsZero() && r.clock.Sub(changed) >= settledAfter
+	e.final = quiet && !changed.IsZero() && r.clock.Sub(changed) >= settledAfter
 	services := t.services(addressing)
 	if quiet && !e.final {
 		e.read = digest(services)
@@ -159,8 +162,8 @@ func spread(id string, d time.Duration) time.Duration {
 func newInventory(entries map[string]*entry, l upstream.Limits, selection Selection) (*inventory, error) {
 	inv := &inventory{entries: entries, services: make(map[mirror.Key]*mirror.Service, len(entries))}
 	endpoints, bytes := 0, 0
-	for _, e := range entries {
-		for _, s := range e.services {
+	for _, id := range slices.Sorted(maps.Keys(entries)) {
+		for _, s := range entries[id].services {
 			if selection.Labels != nil && !s.Unsettled && !selection.Labels.Matches(labelsOf(s)) {
 				continue
 			}
@@ -182,20 +185,17 @@ func newInventory(entries map[string]*entry, l upstream.Limits, selection Select
 	return inv, nil
 }
 
-// labelsOf returns the labels of a Service by which it can be selected: the tags', and Gimbal's own.
-func labelsOf(s *mirror.Service) labelSet {
-	l := make(labelSet, len(s.Labels)+len(s.OwnLabels))
+// labelsOf returns the labels of a Service by which it can be selected: the tags', and Gimbal's own that aren't empty.
+func labelsOf(s *mirror.Service) labels.Set {
+	l := make(labels.Set, len(s.Labels)+len(s.OwnLabels))
 	maps.Copy(l, s.Labels)
-	maps.Copy(l, s.OwnLabels)
+	for key, v := range s.OwnLabels {
+		if v != "" {
+			l[key] = v
+		}
+	}
 	return l
 }
-
-// labelSet implements labels.Labels.
-type labelSet map[string]string
-
-func (l labelSet) Has(key string) bool              { return l[key] != "" }
-func (l labelSet) Get(key string) string            { return l[key] }
-func (l labelSet) Lookup(key string) (string, bool) { v, ok := l[key]; return v, ok }
 
 // size returns about how much of the budget a Service takes.
 func size(s *mirror.Service) (endpoints, bytes int) {

@@ -1,12 +1,15 @@
 package openstack
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/projectcontour/gimbal/internal/upstream"
@@ -24,7 +27,11 @@ type collection struct {
 	name      string // of the answer's field
 	objects   int    // the most of them
 	bytes     int    // the most of all answers
+	// read is what has been read already of the objects and bytes that there may be. Several listings may share it.
+	read *usage
 }
+
+type usage struct{ objects, bytes atomic.Int64 }
 
 // list returns all objects of a collection and the server's clock at the first page, or
 // an error: whatever casts doubt on its being whole is one.
@@ -34,7 +41,6 @@ type collection struct {
 func list[T object](ctx context.Context, s *session, c collection) (all []T, clock time.Time, err error) {
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
 	seen := map[string]bool{}
-	bytes := 0
 	for {
 		body, date, err := s.get(ctx, c.api, c.path, query)
 		if err != nil {
@@ -43,22 +49,23 @@ func list[T object](ctx context.Context, s *session, c collection) (all []T, clo
 		if clock.IsZero() && len(all) == 0 {
 			clock = date
 		}
-		if bytes += len(body); bytes > c.bytes {
+		if int(c.read.bytes.Add(int64(len(body)))) > c.bytes {
 			return nil, clock, &upstream.TooLarge{Limit: c.bytes, What: "bytes of " + c.name}
 		}
-		objects, more, err := page[T](body, c.name)
+		objects, more, err := page[T](body, c.name, c.objects-int(c.read.objects.Load()))
+		if errors.Is(err, errTooMany) || int(c.read.objects.Add(int64(len(objects)))) > c.objects {
+			return nil, clock, &upstream.TooLarge{Limit: c.objects, What: c.name}
+		}
 		if err != nil {
-			return nil, clock, fmt.Errorf("%s: %w", c.path, err)
+			return nil, clock, fmt.Errorf("%s: %w", c.name, err)
 		}
 		for _, o := range objects {
 			if !isID(o.id()) || seen[o.id()] {
-				return nil, clock, fmt.Errorf("%s: an object has no valid id, or is listed twice", c.path)
+				return nil, clock, fmt.Errorf("%s: an object has no valid id, or is listed twice", c.name)
 			}
 			seen[o.id()] = true
 		}
-		if all = append(all, objects...); len(all) > c.objects {
-			return nil, clock, &upstream.TooLarge{Limit: c.objects, What: c.name}
-		}
+		all = append(all, objects...)
 		if !more {
 			return all, clock, nil
 		}
@@ -66,25 +73,84 @@ func list[T object](ctx context.Context, s *session, c collection) (all []T, clo
 	}
 }
 
-// page reads one page of a listing and says whether there is another one.
-func page[T any](body []byte, name string) (objects []T, more bool, err error) {
-	var answer map[string]json.RawMessage
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, false, errors.New("the answer isn't a JSON object")
+var (
+	errTooMany = errors.New("too many objects")
+	errNoJSON  = errors.New("the answer isn't a JSON object")
+)
+
+// page reads one page of a listing, which may have so many objects, and says whether there
+// is another one. It reads one object after the other, since an answer of few bytes can be
+// of objects that take many.
+func page[T any](body []byte, name string, most int) (objects []T, more bool, err error) {
+	fields := map[string]json.RawMessage{name + "_links": nil, "links": nil, "truncated": nil}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, false, errNoJSON
 	}
-	if err := json.Unmarshal(answer[name], &objects); err != nil || objects == nil {
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return nil, false, errNoJSON
+		}
+		if key == name {
+			if objects != nil {
+				return nil, false, fmt.Errorf("the answer holds two lists of %s", name)
+			}
+			if objects, err = array[T](d, name, most); err != nil {
+				return nil, false, err
+			}
+			continue
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, false, errNoJSON
+		}
+		if _, wanted := fields[key.(string)]; wanted {
+			fields[key.(string)] = value
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, false, errNoJSON
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, false, errNoJSON
+	}
+	switch {
+	case objects == nil:
 		return nil, false, fmt.Errorf("the answer holds no list of %s", name)
-	}
-	if string(answer["truncated"]) == "true" { // Keystone's, by its option list_limit
+	case string(fields["truncated"]) == "true": // Keystone's, by its option list_limit
 		return nil, false, errors.New("the server left some out: raise Keystone's list_limit")
 	}
-	if more, err = links(answer[name+"_links"], answer["links"]); err != nil {
+	if more, err = links(fields[name+"_links"], fields["links"]); err != nil {
 		return nil, false, err
 	}
 	if more && len(objects) == 0 {
 		return nil, false, errors.New("an empty page isn't the last one")
 	}
 	return objects, more, nil
+}
+
+// array reads a list of at most so many objects.
+func array[T any](d *json.Decoder, name string, most int) ([]T, error) {
+	none := fmt.Errorf("the answer holds no list of %s", name)
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return nil, none
+	}
+	objects := []T{}
+	for d.More() {
+		if len(objects) >= most {
+			return nil, errTooMany
+		}
+		var o T
+		if err := d.Decode(&o); err != nil {
+			return nil, none
+		}
+		objects = append(objects, o)
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, none
+	}
+	return objects, nil
 }
 
 // one reads an answer that is one object.

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -68,7 +70,6 @@ func (s *session) authenticate(ctx context.Context) error {
 	}
 	provider.HTTPClient = s.client
 	provider.UserAgent.Prepend(s.config.UserAgent)
-	provider.UseTokenLock()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	options := s.config.Auth
@@ -78,8 +79,26 @@ func (s *session) authenticate(ctx context.Context) error {
 	if err := s.learn(provider); err != nil {
 		return err
 	}
+	provider.ReauthFunc = once(provider.ReauthFunc)
 	s.provider = provider
 	return nil
+}
+
+// once makes a function that gets a new token give up after the first time that the
+// credentials were refused: requests that were under way would each try them again, and
+// have their user locked out. The provider never calls it twice at a time.
+func once(renew func(context.Context) error) func(context.Context) error {
+	var refused error
+	return func(ctx context.Context) error {
+		if refused != nil {
+			return refused
+		}
+		err := renew(ctx)
+		if gophercloud.ResponseCodeIs(err, http.StatusUnauthorized) {
+			refused = err
+		}
+		return err
+	}
 }
 
 // logout forgets the token, so that the next reading asks for another one and its catalog.
@@ -113,7 +132,7 @@ func (s *session) learn(provider *gophercloud.ProviderClient) error {
 		return err
 	}
 	var missing *endpointError
-	if s.neutron, err = s.endpoint(catalog, "network", "v2.0/"); err != nil && !errors.As(err, &missing) {
+	if s.neutron, err = s.endpoint(catalog, "network", "v2.0/"); err != nil && (!errors.As(err, &missing) || !missing.none) {
 		return err
 	}
 	s.project = *project
@@ -122,20 +141,26 @@ func (s *session) learn(provider *gophercloud.ProviderClient) error {
 	return nil
 }
 
-// endpointError says that the catalog has no endpoint that can be used.
-type endpointError struct{ message string }
+// endpointError says that the catalog has no endpoint that can be used, or several.
+type endpointError struct {
+	message string
+	none    bool
+}
 
 func (e *endpointError) Error() string { return e.message }
 
-// endpoint returns the URL of a service's API from the catalog.
+// endpoint returns the URL of a service's API from the catalog. Where no region is
+// configured there must be one only, lest another order of the catalog is another cloud.
 func (s *session) endpoint(catalog *tokens.ServiceCatalog, service, api string) (string, error) {
-	options := gophercloud.EndpointOpts{Region: s.config.Region, Availability: s.config.Interface}
-	options.ApplyDefaults(service)
-	at, err := openstack.V3EndpointURL(catalog, options)
-	if err != nil {
+	found := s.endpoints(catalog, service)
+	switch {
+	case len(found) == 0:
 		return "", &endpointError{fmt.Sprintf("Keystone's catalog has no %s endpoint for the interface %s in the region %.64q",
-			service, s.config.Interface, cmp.Or(s.config.Region, "any"))}
+			service, s.config.Interface, cmp.Or(s.config.Region, "any")), true}
+	case len(found) > 1:
+		return "", &endpointError{fmt.Sprintf("Keystone's catalog has %s endpoints in several regions", service), false}
 	}
+	at := slices.Collect(maps.Values(found))[0]
 	if err := checkURL(at, "the "+service+" endpoint in Keystone's catalog", s.config.AllowPlaintext); err != nil {
 		return "", err
 	}
@@ -144,6 +169,24 @@ func (s *session) endpoint(catalog *tokens.ServiceCatalog, service, api string) 
 		at = strings.TrimSuffix(at, version)
 	}
 	return at + "/" + api, nil
+}
+
+// endpoints returns the first URL of a service in each region that may be meant.
+func (s *session) endpoints(catalog *tokens.ServiceCatalog, service string) map[string]string {
+	var o gophercloud.EndpointOpts
+	o.ApplyDefaults(service)
+	found := map[string]string{}
+	for _, entry := range catalog.Entries {
+		for _, e := range entry.Endpoints {
+			in := cmp.Or(e.RegionID, e.Region)
+			_, twice := found[in]
+			if !twice && slices.Contains(o.Types(), entry.Type) && s.config.Interface == gophercloud.Availability(e.Interface) &&
+				(s.config.Region == "" || s.config.Region == in || s.config.Region == e.Region) {
+				found[in] = e.URL
+			}
+		}
+	}
+	return found
 }
 
 // get asks for a path below the URL of an API, and returns the answer and the server's
@@ -157,12 +200,12 @@ func (s *session) get(ctx context.Context, api, path string, query url.Values) (
 	}
 	res, err := s.provider.Request(ctx, http.MethodGet, at, &gophercloud.RequestOpts{OkCodes: []int{http.StatusOK}, KeepResponseBody: true})
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("%s: %w", path, err)
+		return nil, time.Time{}, err
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("%s: %w", path, err)
+		return nil, time.Time{}, fmt.Errorf("reading the answer: %w", err)
 	}
 	date, err := http.ParseTime(res.Header.Get("Date"))
 	if err != nil {

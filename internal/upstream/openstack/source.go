@@ -97,12 +97,17 @@ func (s *Source) Run(ctx context.Context, o upstream.Observer) error {
 
 // failed reports an error and returns when to try again.
 func (s *Source) failed(o upstream.Observer, err error, failures int) time.Duration {
-	e := classify(err)
+	e := s.classify(err)
 	if e.Reason == upstream.ReasonUnauthorized || failures > 1 && e.Reason == upstream.ReasonServerError {
 		s.session.logout()
 	}
 	o.Failed(e)
 	return retry(e.Reason, failures, s.options.PollInterval)
+}
+
+func (s *Source) classify(err error) *upstream.Error {
+	auth := s.options.Config.Auth
+	return classify(err, auth.Password, auth.ApplicationCredentialSecret)
 }
 
 // wait lets a pause pass. While all is well the cloud is probed meanwhile, and a
@@ -123,7 +128,7 @@ func (s *Source) wait(ctx context.Context, o upstream.Observer, pause time.Durat
 				continue
 			}
 			if err := s.probe(ctx); err != nil && ctx.Err() == nil {
-				o.Failed(classify(err))
+				o.Failed(s.classify(err))
 				end.Reset(min(time.Second, s.options.ProbeInterval))
 				well = false
 			}

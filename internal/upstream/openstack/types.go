@@ -1,7 +1,9 @@
 package openstack
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,6 +24,8 @@ type loadBalancer struct {
 	VIPPort        string   `json:"vip_port_id"`
 	AdditionalVIPs []vip    `json:"additional_vips"`
 	Tags           []string `json:"tags"`
+	Listeners      []ref    `json:"listeners"`
+	Pools          []ref    `json:"pools"`
 }
 
 type vip struct {
@@ -30,6 +34,15 @@ type vip struct {
 }
 
 func (lb loadBalancer) id() string { return lb.ID }
+
+// sort orders what Octavia gives in no order, so that equal load balancers look alike.
+func (lb loadBalancer) sort() {
+	byID := func(a, b ref) int { return strings.Compare(a.ID, b.ID) }
+	slices.SortFunc(lb.Listeners, byID)
+	slices.SortFunc(lb.Pools, byID)
+	slices.SortFunc(lb.AdditionalVIPs, func(a, b vip) int { return strings.Compare(a.Address, b.Address) })
+	slices.Sort(lb.Tags)
+}
 
 // stable reports whether nothing is being changed.
 func (lb loadBalancer) stable() bool {
@@ -78,14 +91,18 @@ type pool struct {
 
 func (p pool) id() string { return p.ID }
 
-// memberIDs returns the ids of the pool's members, sorted.
-func (p pool) memberIDs() []string {
-	ids := make([]string, len(p.Members))
-	for i, m := range p.Members {
-		ids[i] = m.ID
+// same reports whether objects are those that refs name, in any order.
+func same[T object](refs []ref, objects []T) bool {
+	named, have := make([]string, len(refs)), make([]string, len(objects))
+	for i, r := range refs {
+		named[i] = r.ID
 	}
-	slices.Sort(ids)
-	return ids
+	for i, o := range objects {
+		have[i] = o.id()
+	}
+	slices.Sort(named)
+	slices.Sort(have)
+	return slices.Equal(named, have)
 }
 
 type member struct {
@@ -107,6 +124,9 @@ type project struct {
 }
 
 func (p project) id() string { return p.ID }
+
+// identity is the value of mirror.AnnotationProject.
+func (p project) identity() string { return fmt.Sprintf("%.64s/%s", p.Domain, p.ID) }
 
 type floatingIP struct {
 	ID      string `json:"id"`

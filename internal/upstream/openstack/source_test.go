@@ -1,0 +1,477 @@
+package openstack
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/projectcontour/gimbal/internal/mirror"
+	"github.com/projectcontour/gimbal/internal/upstream"
+	"github.com/projectcontour/gimbal/internal/upstream/openstack/openstacktest"
+)
+
+func TestFirstView(t *testing.T) {
+	c := startCloud(t, small)
+	s, r := run(t, options(t, c))
+	r.waitFor(t, "complete")
+	if want := []mirror.Key{lbKey("team-0", 0), lbKey("team-1", 1)}; !slices.Equal(s.Keys(), want) {
+		t.Errorf("keys %v", s.Keys())
+	}
+	got := r.seen()
+	if len(got.changed)+len(got.failures) > 0 {
+		t.Errorf("changed %v, failures %v", got.changed, got.failures)
+	}
+	// A token, the bulk, four pools' members, and the load balancers again.
+	if first := got.cycles[0]; first.Requests != 11 || first.Duration <= 0 {
+		t.Errorf("cost %+v", first)
+	}
+	if _, ok := s.Service(mirror.Key{Namespace: "team-0", Name: "x"}); ok {
+		t.Error("there is a Service that there isn't")
+	}
+}
+
+func TestChangesAreSeen(t *testing.T) {
+	c := startCloud(t, small)
+	s, r := run(t, options(t, c))
+	r.waitFor(t, "complete")
+	r.waitFor(t, "complete")
+	if got := r.seen(); len(got.changed) > 0 {
+		t.Errorf("changed %v in an unchanged world", got.changed)
+	}
+	c.Change(func(s *openstacktest.State) {
+		s.LoadBalancers[0].Pools[1].Members[0].Weight = 5
+		s.LoadBalancers[0].Touch(time.Now())
+	})
+	r.wait(t, "change", func() bool { return len(r.changed) > 0 })
+	web, _ := s.Service(lbKey("team-0", 0))
+	if got := r.seen().changed; !slices.Equal(got, []mirror.Key{lbKey("team-0", 0)}) || !strings.Contains(summary(web), "*5") {
+		t.Errorf("changed %v, got %s", got, summary(web))
+	}
+	c.Change(func(s *openstacktest.State) { s.Remove(openstacktest.ID("lb", 1)) })
+	r.wait(t, "deletion", func() bool { return slices.Contains(r.changed, lbKey("team-1", 1)) })
+	if _, ok := s.Service(lbKey("team-1", 1)); ok {
+		t.Error("the deleted load balancer's Service is still there")
+	}
+}
+
+// A cycle that fails leaves the inventory as it was, for as long as it fails, and then goes on.
+func TestFailureAndRecovery(t *testing.T) {
+	c := startCloud(t, small, func(c *openstacktest.Cloud) { c.PageLimit = 1 })
+	o := options(t, c)
+	s, r := run(t, o)
+	r.waitFor(t, "complete")
+	c.Change(func(s *openstacktest.State) {
+		s.LoadBalancers = s.LoadBalancers[:1]
+		s.LoadBalancers[0].Touch(time.Now().Add(-10 * time.Second))
+		s.LoadBalancers[0].Pools[0].Members = nil
+	})
+	c.Inject(on("members", says(http.StatusInternalServerError, "")))
+	r.waitFor(t, "ServerError")
+	r.waitFor(t, "ServerError")
+	if got := r.seen(); len(s.Keys()) != 2 || len(got.changed) > 0 {
+		t.Errorf("keys %v, changed %v", s.Keys(), got.changed)
+	}
+	c.Inject(nil)
+	r.waitFor(t, "complete")
+	if got := r.seen(); !slices.Equal(s.Keys(), []mirror.Key{lbKey("team-0", 0)}) || !slices.Equal(got.changed, []mirror.Key{lbKey("team-0", 0), lbKey("team-1", 1)}) {
+		t.Errorf("keys %v, changed %v", s.Keys(), got.changed)
+	}
+	for _, e := range r.seen().failures {
+		if e.Error() != r.seen().failures[0].Error() || e.Hint == "" {
+			t.Errorf("failures %q and %q", e, r.seen().failures[0])
+		}
+	}
+}
+
+func TestCloudGoneAndBack(t *testing.T) {
+	c := startCloud(t, small)
+	s, r := run(t, options(t, c))
+	r.waitFor(t, "complete")
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.waitFor(t, "Unreachable")
+	if len(s.Keys()) != 2 {
+		t.Errorf("keys %v", s.Keys())
+	}
+	if err := c.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	r.waitFor(t, "complete")
+	if got := r.seen(); len(got.changed) > 0 {
+		t.Errorf("changed %v in an unchanged world", got.changed)
+	}
+}
+
+// However many requests find the token expired, one new token is asked for.
+func TestTokenIsRenewedOnce(t *testing.T) {
+	c := startCloud(t, openstacktest.Size{Projects: 1, LoadBalancers: 32, Pools: 2, Members: 1})
+	s := New(options(t, c))
+	read(t, s)
+	together := make(chan struct{})
+	var waiting atomic.Int32
+	var once sync.Once
+	for name, fault := range map[string]openstacktest.Fault{
+		"between cycles": nil,
+		// All that are under way are there when the token is revoked.
+		"16 at once": on("members", func(http.ResponseWriter, *http.Request) bool {
+			if waiting.Add(1) == parallel {
+				once.Do(func() { c.RevokeTokens(); close(together) })
+			}
+			select {
+			case <-together:
+			case <-time.After(limit):
+			}
+			return false
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.Inject(fault)
+			defer c.Inject(nil)
+			if fault == nil {
+				c.RevokeTokens()
+			}
+			c.Requests()
+			c.Change(func(s *openstacktest.State) {
+				for _, lb := range s.LoadBalancers {
+					lb.Touch(lb.Updated.Add(time.Second))
+				}
+			})
+			read(t, s)
+			if got := c.Requests()["POST auth/tokens"]; got != 1 || len(s.Keys()) != 32 {
+				t.Errorf("%d tokens, %d keys", got, len(s.Keys()))
+			}
+		})
+	}
+}
+
+// A token is renewed before it expires.
+func TestTokenIsRenewedInTime(t *testing.T) {
+	c := startCloud(t, small, func(c *openstacktest.Cloud) { c.TokenLife = time.Minute })
+	s := New(options(t, c))
+	read(t, s)
+	if left := time.Until(s.session.renew); left > 54*time.Second || left < 40*time.Second {
+		t.Errorf("renewed in %v", left)
+	}
+	read(t, s)
+	if got := c.Requests()["POST auth/tokens"]; got != 1 {
+		t.Errorf("%d tokens", got)
+	}
+	s.session.renew = time.Now()
+	read(t, s)
+	if got := c.Requests()["POST auth/tokens"]; got != 1 {
+		t.Errorf("%d tokens", got)
+	}
+}
+
+// Credentials that are refused aren't tried by each of the requests that are under way.
+func TestWrongPassword(t *testing.T) {
+	c := startCloud(t, openstacktest.Size{Projects: 1, LoadBalancers: 32, Pools: 1, Members: 1})
+	s := New(options(t, c))
+	read(t, s)
+	c.Requests()
+	c.Change(func(s *openstacktest.State) { s.PasswordChanged = true })
+	c.RevokeTokens()
+	if err := fails(t, s); err.Reason != upstream.ReasonUnauthorized || !strings.HasPrefix(err.Error(), "Keystone answered 401") {
+		t.Errorf("got %v", err)
+	}
+	for range 3 {
+		_ = fails(t, s)
+	}
+	if got := c.Requests()["POST auth/tokens"]; got != 1 {
+		t.Errorf("%d attempts", got)
+	}
+	_, r := run(t, options(t, c))
+	r.waitFor(t, "Unauthorized")
+	if got := c.Requests()["POST auth/tokens"]; got > 1 {
+		t.Errorf("%d attempts of a fresh Source", got)
+	}
+	if err := r.seen().failures[0]; err.Hint == "" || strings.Contains(err.Error(), openstacktest.Password) {
+		t.Errorf("got %q", err)
+	}
+}
+
+// While members are read by many at once.
+func TestPasswordChangesDuringCycle(t *testing.T) {
+	c := startCloud(t, openstacktest.Size{Projects: 1, LoadBalancers: 64, Pools: 1, Members: 1})
+	s := New(options(t, c))
+	var once sync.Once
+	c.Inject(on("members", func(http.ResponseWriter, *http.Request) bool {
+		once.Do(func() {
+			c.Change(func(s *openstacktest.State) { s.PasswordChanged = true })
+			c.RevokeTokens()
+		})
+		return false
+	}))
+	if err := fails(t, s); err.Reason != upstream.ReasonUnauthorized {
+		t.Errorf("got %v", err)
+	}
+	if got := c.Requests()["POST auth/tokens"]; got != 2 {
+		t.Errorf("%d attempts, want the first and one more", got)
+	}
+}
+
+func TestForbidden(t *testing.T) {
+	for name, change := range map[string]func(*openstacktest.State){
+		"policy":           func(s *openstacktest.State) { s.Forbidden = true },
+		"own project only": func(s *openstacktest.State) { s.OwnOnly = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startCloud(t, small)
+			s, r := run(t, options(t, c))
+			r.waitFor(t, "complete")
+			c.Change(change)
+			if err := fails(t, New(options(t, c))); err.Reason != upstream.ReasonForbidden || strings.Contains(err.Error(), "sees its own") != (name == "own project only") {
+				t.Errorf("a fresh Source: %v", err)
+			}
+			r.waitFor(t, "Forbidden")
+			if got := r.seen(); len(s.Keys()) != 2 || len(got.changed) > 0 || !strings.Contains(got.failures[0].Hint, "load-balancer_global_observer") {
+				t.Errorf("keys %v, changed %v, failures %v", s.Keys(), got.changed, got.failures)
+			}
+			c.Change(func(s *openstacktest.State) { s.Forbidden, s.OwnOnly = false, false })
+			r.waitFor(t, "complete")
+		})
+	}
+	c := startCloud(t, small)
+	c.Change(func(s *openstacktest.State) { s.OwnOnly = true })
+	o := options(t, c)
+	o.Selection.Include = []string{"team-0"}
+	s := New(o)
+	read(t, s)
+	if got := s.Keys(); !slices.Equal(got, []mirror.Key{lbKey("team-0", 0)}) {
+		t.Errorf("own project: keys %v", got)
+	}
+}
+
+// Rights that are lost between two requests of a cycle.
+func TestRightsEndDuringCycle(t *testing.T) {
+	for _, kind := range []string{"auth/projects", "loadbalancers?project_id", "loadbalancers", "listeners", "pools"} {
+		t.Run(kind, func(t *testing.T) {
+			c := startCloud(t, small)
+			s := New(options(t, c))
+			before := text(read(t, s).services)
+			c.Inject(on(kind, func(http.ResponseWriter, *http.Request) bool {
+				c.Change(func(s *openstacktest.State) { s.OwnOnly = true })
+				return false
+			}))
+			if found, err := s.cycle(t.Context(), s.inventory.Load()); err == nil && text(found.services) != before {
+				t.Errorf("got %s", text(found.services))
+			}
+		})
+	}
+}
+
+// A cloud that hangs is reported by the probe between two cycles.
+func TestHanging(t *testing.T) {
+	c := startCloud(t, small)
+	o := options(t, c)
+	o.PollInterval, o.ProbeInterval, o.RequestTimeout = time.Hour, 50*time.Millisecond, 200*time.Millisecond
+	s, r := run(t, o)
+	r.waitFor(t, "complete")
+	release := make(chan struct{})
+	for name, fault := range map[string]openstacktest.Fault{
+		"all": openstacktest.Unanswered(release), "Keystone alone": on("identity", openstacktest.Unanswered(release)), "Octavia alone": on("loadbalancers?limit=1", openstacktest.Unanswered(release)),
+	} {
+		start := time.Now()
+		c.Inject(fault)
+		r.waitFor(t, "Timeout")
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("%s: reported after %v", name, took)
+		}
+		if len(s.Keys()) != 2 || r.seen().failures[0].Error() != r.seen().failures[len(r.seen().failures)-1].Error() {
+			t.Errorf("%s: keys %v, failures %v", name, s.Keys(), r.seen().failures)
+		}
+		c.Inject(nil)
+		r.wait(t, "recovery", func() bool { return r.last == "complete" })
+	}
+	close(release)
+}
+
+// A cloud that answers probes and fails cycles isn't complete.
+func TestProbesDontHeal(t *testing.T) {
+	c := startCloud(t, small)
+	o := options(t, c)
+	o.ProbeInterval = 5 * time.Millisecond
+	_, r := run(t, o)
+	r.waitFor(t, "complete")
+	c.Inject(on("listeners", says(http.StatusInternalServerError, "")))
+	r.waitFor(t, "ServerError")
+	completed := r.seen().completed
+	c.Requests()
+	r.waitFor(t, "ServerError")
+	if r.seen().completed != completed {
+		t.Error("complete while a listing fails")
+	}
+	if probes := c.Requests()["identity"]; probes > 0 {
+		t.Errorf("%d probes of a cloud that is known to fail", probes)
+	}
+}
+
+// A load balancer that Octavia has left in the middle of an operation is one among others.
+func TestStuck(t *testing.T) {
+	c := startCloud(t, small)
+	s, r := run(t, options(t, c))
+	r.waitFor(t, "complete")
+	c.Change(func(s *openstacktest.State) {
+		s.LoadBalancers[0].Provisioning, s.LoadBalancers[0].Pools[0].Members = "PENDING_UPDATE", nil
+		s.LoadBalancers[1].Pools[0].Members = s.LoadBalancers[1].Pools[0].Members[:1]
+		s.LoadBalancers[1].Touch(time.Now().Add(-10 * time.Second))
+	})
+	r.wait(t, "the other's change", func() bool { return slices.Contains(r.changed, lbKey("team-1", 1)) })
+	stuck, _ := s.Service(lbKey("team-0", 0))
+	if all, _ := endpoints(stuck); len(all) != 4 || slices.Contains(r.seen().changed, lbKey("team-0", 0)) {
+		t.Errorf("it became %s", summary(stuck))
+	}
+}
+
+func TestRedirectsArentFollowed(t *testing.T) {
+	var reached atomic.Int32
+	trap := startCloud(t, small)
+	trap.Inject(func(http.ResponseWriter, *http.Request) bool { reached.Add(1); return false })
+	for _, kind := range []string{"POST auth/tokens", "auth/projects", "loadbalancers", "members"} {
+		t.Run(kind, func(t *testing.T) {
+			c := startCloud(t, small)
+			c.Inject(on(kind, func(w http.ResponseWriter, r *http.Request) bool {
+				http.Redirect(w, r, trap.URL()+r.URL.Path, http.StatusTemporaryRedirect)
+				return true
+			}))
+			if err := fails(t, New(options(t, c))); !strings.Contains(err.Hint, "redirects") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	if n := reached.Load(); n > 0 {
+		t.Errorf("%d requests followed", n)
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	c := startCloud(t, small)
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		says   string
+	}{
+		"region":          {func(*Config) {}, ""},
+		"interface":       {func(c *Config) { c.Interface = "internal" }, ""},
+		"no such region":  {func(c *Config) { c.Region = "RegionNone" }, `in the region "RegionNone"`},
+		"several regions": {func(c *Config) { c.Region = "" }, "in several regions"},
+		"bad interface":   {func(c *Config) { c.Interface = "x" }, "interface x"},
+	} {
+		o := options(t, c)
+		tc.change(o.Config)
+		s := New(o)
+		err := s.session.authenticate(t.Context())
+		if tc.says == "" {
+			if err != nil || s.session.octavia != c.URL()+"/load-balancer/v2.0/lbaas/" || s.session.identity != c.URL()+"/identity/v3/" || s.session.project.Name != "team-0" {
+				t.Errorf("%s: %+v, %v", name, s.session, err)
+			}
+			continue
+		}
+		if e := classify(err); err == nil || !strings.Contains(e.Error(), tc.says) || !strings.Contains(e.Hint, "region_name") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestUnscopedToken(t *testing.T) {
+	c := startCloud(t, small)
+	o := options(t, c)
+	o.Config.Auth.Scope = nil
+	if err := fails(t, New(o)); err.Reason != upstream.ReasonUnauthorized || !strings.Contains(err.Error(), "scoped") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestApplicationCredential(t *testing.T) {
+	c := startCloud(t, small)
+	yaml := strings.NewReplacer("username: gimbal, user_domain_id: default, password: "+openstacktest.Password, "application_credential_id: x, application_credential_secret: "+openstacktest.Password).Replace(string(c.CloudsYAML()))
+	config, err := ParseClouds([]byte(yaml), "", c.CA(), "", upstream.Allow{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options(t, c)
+	o.Config = config
+	s := New(o)
+	if read(t, s); len(s.Keys()) != 2 {
+		t.Errorf("keys %v", s.Keys())
+	}
+}
+
+func TestUnknownAuthority(t *testing.T) {
+	c := startCloud(t, small)
+	o := options(t, c)
+	o.Config.TLS.RootCAs = nil
+	if err := fails(t, New(o)); err.Reason != upstream.ReasonUnknownAuthority || !strings.Contains(err.Hint, "caKey") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Run leaves nothing behind.
+func TestNoLeak(t *testing.T) {
+	c := startCloud(t, small)
+	ours := func() int {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		n := 0
+		for g := range strings.SplitSeq(string(stacks), "\n\n") {
+			if strings.Contains(g, "persistConn") || strings.Contains(g, "clientConnReadLoop") || strings.Contains(g, "openstack.(*") && !strings.Contains(g, "TestNoLeak") {
+				n++
+			}
+		}
+		return n
+	}
+	o := options(t, c)
+	o.ProbeInterval = time.Millisecond
+	s, r := New(o), newRecorder()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx, r) }()
+	r.wait(t, "cycles", func() bool { return r.completed > 3 })
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Run returned %v", err)
+	}
+	for deadline := time.Now().Add(limit); ours() > 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines go on", ours())
+		}
+	}
+}
+
+func TestConcurrentReaders(t *testing.T) {
+	c := startCloud(t, small)
+	s, r := run(t, options(t, c))
+	r.waitFor(t, "complete")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					for _, k := range s.Keys() {
+						s.Service(k)
+					}
+				}
+			}
+		})
+	}
+	for i := range 5 {
+		c.Change(func(s *openstacktest.State) {
+			s.LoadBalancers[0].Pools[0].Members[0].Weight = i + 10
+			s.LoadBalancers[0].Touch(time.Now().Add(time.Duration(i-100) * time.Second))
+		})
+		r.waitFor(t, "complete")
+	}
+	close(stop)
+	wg.Wait()
+}
