@@ -152,13 +152,14 @@ func fail(c configurable, fault string) error {
 	return nil
 }
 
+const openStackUsage = usage("openstack CLOUD create|set|begin|delete|get|beat PATH [FIELD=VALUE…] [FILE]")
+
 // runOpenStack makes, changes, deletes or reads what a cloud has, as its administrator.
 // What is made has the name of its path's end unless a field says otherwise; by that
 // name the story calls it from then on.
 func runOpenStack(s *story, args []string) (string, error) {
-	how := usage("openstack CLOUD create|set|begin|delete|get|beat PATH [FIELD=VALUE…] [FILE]")
 	if len(args) < 3 {
-		return "", how
+		return "", openStackUsage
 	}
 	c, err := s.cloud(args[0])
 	if err != nil {
@@ -175,13 +176,13 @@ func runOpenStack(s *story, args []string) (string, error) {
 	name = s.expand(name)
 	switch {
 	case name == "":
-		return "", how
+		return "", openStackUsage
 	case kind == "project" || kind == "domain":
 		return "", s.identity(ctx, c, args[1], kind, name, fields)
 	case kind == "loadbalancer" && !deep && args[1] == "create":
 		return "", s.createLoadBalancer(ctx, c, name, fields)
 	case kind != "loadbalancer":
-		return "", how
+		return "", openStackUsage
 	}
 	id := s.id("loadbalancer", name)
 	if id == "" {
@@ -190,38 +191,40 @@ func runOpenStack(s *story, args []string) (string, error) {
 	if err := s.resolve(ctx, c, id, fields); err != nil {
 		return "", err
 	}
-	switch args[1] {
-	case "create":
-		if fields["name"] == nil && filepath.Base(filepath.Dir(below)) != "rule" { // rules have none
-			fields["name"] = filepath.Base(below)
-		}
-		var o openstack.Object
-		if o, err = c.Create(ctx, id, filepath.Dir(below), fields); err == nil {
-			s.remember(kind, name+"/"+below, o.ID())
-		}
-	case "set":
-		err = c.Update(ctx, id, below, fields)
-	case "begin":
-		err = c.Begin(ctx, id, below, fields)
-	case "delete":
-		if deep {
-			err = c.Delete(ctx, id, below)
-		} else {
-			err = c.DeleteLoadBalancer(ctx, id)
-			s.remember(kind, name, "")
-		}
-	case "get":
-		var o openstack.Object
-		if o, err = c.Get(ctx, id, below); err == nil {
-			b, err := yaml.Marshal(o)
-			return string(b), err
-		}
-	case "beat":
-		err = s.beat(ctx, c, id, below, fields)
-	default:
-		return "", how
+	if !deep && args[1] == "delete" {
+		s.remember(kind, name, "")
+		return "", c.DeleteLoadBalancer(ctx, id)
 	}
-	return "", err
+	return s.below(ctx, c, args[1], id, name, below, fields)
+}
+
+// below does what a story asks of a load balancer, or of what is below it.
+func (s *story) below(ctx context.Context, c *Cloud, verb, id, name, path string, fields openstack.Object) (string, error) {
+	switch verb {
+	case "create":
+		if fields["name"] == nil && filepath.Base(filepath.Dir(path)) != "rule" { // rules have none
+			fields["name"] = filepath.Base(path)
+		}
+		o, err := c.Create(ctx, id, filepath.Dir(path), fields)
+		s.remember("loadbalancer", name+"/"+path, o.ID())
+		return "", err
+	case "set":
+		return "", c.Update(ctx, id, path, fields)
+	case "begin":
+		return "", c.Begin(ctx, id, path, fields)
+	case "delete":
+		return "", c.Delete(ctx, id, path)
+	case "get":
+		o, err := c.Get(ctx, id, path)
+		if err != nil {
+			return "", err
+		}
+		b, err := yaml.Marshal(o)
+		return string(b), err
+	case "beat":
+		return "", s.beat(ctx, c, id, path, fields)
+	}
+	return "", openStackUsage
 }
 
 // resolve puts ids in the place of values that are @PATH.
