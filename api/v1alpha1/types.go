@@ -159,9 +159,9 @@ type OpenStackUpstream struct {
 	// change are read again: Octavia doesn't show every change of a member's health on
 	// its load balancer or pool. A duration of at least 1s.
 	// +optional
-	// +kubebuilder:default="5m"
+	// +kubebuilder:default="15m"
 	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="must be a duration from 1s to 24h, such as 5m"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="must be a duration from 1s to 24h, such as 15m"
 	HealthInterval string `json:"healthInterval,omitempty"`
 
 	// Projects narrows what is mirrored to some of the cloud's projects.

@@ -97,6 +97,9 @@ func (s *source) service() *Service {
 	out.Annotations = s.text(s.next(), func() string { return s.pick(protocolPrefix+"h2", protocolPrefix+"tls", AnnotationSource, "x") })
 	out.OwnLabels = s.text(s.next(), func() string { return [...]string{LabelLoadBalancer, LabelPool, LabelBackend}[s.next()%3] })
 	out.OwnAnnotations = s.text(s.next(), func() string { return [...]string{AnnotationProject, AnnotationSource}[s.next()%2] })
+	for key, v := range out.OwnAnnotations { // which a source has read from JSON
+		out.OwnAnnotations[key] = strings.ToValidUTF8(v, "")
+	}
 	out.Ports = s.ports()
 	for range s.next() % 4 {
 		out.Slices = append(out.Slices, s.slice())

@@ -82,6 +82,7 @@ func measureProjects(ctx context.Context, o options, r *report) error {
 		requestsOf, before = max(requestsOf, next.requests), next
 	}
 	now, peak := w.rss()
+	w.profile("heap-projects", "heap?gc=1")
 	beside := fmt.Sprintf("%s, %d requests", short(plain), requests)
 	what := fmt.Sprintf("A cloud of %d projects × %d load balancers × %d pools × %d members, %s for each request: ", cloudSize.Projects, cloudSize.LoadBalancers, cloudSize.Pools, cloudSize.Members, latency)
 	r.add(row{what: what + "the first cycle", figure: fmt.Sprintf("%s, %d requests", short(first.total), first.requests), bar: "60 s", plain: beside, met: first.total <= time.Minute})

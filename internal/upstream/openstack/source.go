@@ -25,7 +25,7 @@ type Options struct {
 	Logger *slog.Logger
 	// PollInterval is the time from one cycle to the next; 30 s where zero.
 	PollInterval time.Duration
-	// HealthInterval is after how long members are read again though nothing shows a change; 5 min where zero.
+	// HealthInterval is after how long members are read again though nothing shows a change; 15 min where zero.
 	HealthInterval time.Duration
 	// ProbeInterval is the time from one probe to the next between cycles; 10 s where zero.
 	ProbeInterval time.Duration
@@ -51,7 +51,7 @@ func New(o Options) *Source {
 	o.Addressing = cmp.Or(o.Addressing, v1alpha1.AddressingMember)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
 	o.PollInterval = cmp.Or(o.PollInterval, 30*time.Second)
-	o.HealthInterval = cmp.Or(o.HealthInterval, 5*time.Minute)
+	o.HealthInterval = cmp.Or(o.HealthInterval, 15*time.Minute)
 	o.ProbeInterval = cmp.Or(o.ProbeInterval, 10*time.Second)
 	o.RequestTimeout = cmp.Or(o.RequestTimeout, 20*time.Second)
 	o.Limits = o.Limits.Defaulted()

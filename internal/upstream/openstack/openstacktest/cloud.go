@@ -207,6 +207,10 @@ func (c *Cloud) Answer(w http.ResponseWriter, r *http.Request) {
 		c.keystone(w, r, strings.TrimSuffix(path, "/"))
 		return
 	}
+	if r.URL.Path == "/load-balancer/" {
+		c.versions(w)
+		return
+	}
 	if expires, ok := c.tokens[r.Header.Get("X-Auth-Token")]; !ok || !c.Now().Before(expires) {
 		unauthorized(w)
 		return

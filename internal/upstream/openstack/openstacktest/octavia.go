@@ -251,3 +251,14 @@ func octaviaError(w http.ResponseWriter, status int, message string) {
 func notFoundByPath(w http.ResponseWriter, kind, id string) {
 	write(w, http.StatusNotFound, object{"code": http.StatusNotFound, "title": "Bad Request", "description": fmt.Sprintf("%s %s not found.", kind, id)})
 }
+
+// versions answers whoever asks for Octavia's versions.
+func (c *Cloud) versions(w http.ResponseWriter) {
+	version := func(id, status string) map[string]any {
+		return map[string]any{
+			"id": id, "status": status, "updated": "2025-01-01T00:00:00Z",
+			"links": []any{map[string]any{"rel": "self", "href": c.URL() + "/load-balancer/v2"}},
+		}
+	}
+	write(w, http.StatusOK, map[string]any{"versions": []any{version("v2.0", "SUPPORTED"), version("v2.27", "CURRENT")}})
+}
