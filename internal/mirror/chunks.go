@@ -57,6 +57,9 @@ func partition(endpoints []Named, family discoveryv1.AddressType) [][]Endpoint {
 			largest = max(largest, len(parts[at]))
 		}
 		if largest <= maxChunk || int(n) > len(endpoints) {
+			for i := range parts {
+				parts[i] = slices.Clone(parts[i]) // they stay: to the exact size
+			}
 			return parts
 		}
 	}

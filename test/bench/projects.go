@@ -30,7 +30,7 @@ const latency = 20 * time.Millisecond
 // measureProjects measures gimbal discover on a cloud of 4,000 projects, which answers as
 // a real one does, and a central control plane that has all their namespaces.
 func measureProjects(ctx context.Context, o options, r *report) error {
-	cloud := &openstacktest.Cloud{Delay: latency}
+	cloud := &openstacktest.Cloud{Delay: latency, Recorded: true}
 	cloud.Change(func(s *openstacktest.State) { *s = openstacktest.Generate(cloudSize) })
 	if err := cloud.Start("127.0.0.1:0"); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
@@ -43,6 +44,38 @@ func TestProjectDisappears(t *testing.T) {
 				t.Errorf("it is back as %s", text(got))
 			}
 		})
+	}
+}
+
+// A listing that leaves out the project of the token itself isn't whole.
+func TestOwnProjectIsListed(t *testing.T) {
+	for name, body := range map[string]string{"none": `{"projects":[]}`, "others": `{"projects":[{"id":"x","name":"web","domain_id":"default"}]}`} {
+		c := startCloud(t, small)
+		c.Inject(on("auth/projects", says(http.StatusOK, body)))
+		if err := fails(t, New(options(t, c))); err.Reason != upstream.ReasonServerError {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// What is listed once and not the other time is neither there nor gone.
+func TestProjectsDiffer(t *testing.T) {
+	c := startCloud(t, small)
+	s := New(options(t, c))
+	read(t, s)
+	var n atomic.Int32
+	c.Inject(on("auth/projects", func(http.ResponseWriter, *http.Request) bool {
+		first := n.Add(1)%2 == 1
+		c.Change(func(s *openstacktest.State) {
+			s.Projects = openstacktest.Generate(small).Projects
+			if first {
+				s.Projects = s.Projects[:1]
+			}
+		})
+		return false
+	}))
+	if err := fails(t, s); n.Load() != 2 || len(s.Keys()) != 2 {
+		t.Errorf("%d listings, keys %v, error %v", n.Load(), s.Keys(), err)
 	}
 }
 

@@ -3,6 +3,7 @@ package openstack
 import (
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -58,7 +59,7 @@ func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, erro
 	for _, t := range s.trees(l) {
 		switch e := before.entries[t.ID]; {
 		case t.place.reason != "":
-			entries[t.ID] = &entry{place: t.place, services: t.services(s.options.Addressing), settled: true}
+			entries[t.ID] = &entry{namespace: t.place.namespace, services: t.services(s.options.Addressing), settled: true}
 		case e.current(t, now):
 			entries[t.ID] = e
 		default:
@@ -171,7 +172,7 @@ func (s *Source) seesAll(ctx context.Context) error {
 	if s.options.Selection.only(project{ID: s.session.project.ID, Name: s.session.project.Name}) {
 		return nil
 	}
-	_, _, err := s.session.get(ctx, s.session.octavia, "loadbalancers", url.Values{"project_id": {nobody}, "limit": {"1"}})
+	_, err := s.session.get(ctx, s.session.octavia, "loadbalancers", url.Values{"project_id": {nobody}, "limit": {"1"}}, unread)
 	if gophercloud.ResponseCodeIs(err, http.StatusForbidden) {
 		return errOwnProjectOnly
 	}
@@ -200,16 +201,14 @@ func (s *Source) confirmGone(ctx context.Context, before *inventory, listed []lo
 }
 
 // loadBalancer reads one load balancer, which has no id where there is none.
-func (s *Source) loadBalancer(ctx context.Context, id string) (loadBalancer, error) {
-	body, _, err := s.session.get(ctx, s.session.octavia, "loadbalancers/"+url.PathEscape(id), nil)
-	if err = vanished(err); err != nil || body == nil {
-		return loadBalancer{}, err
-	}
-	lb, err := one[loadBalancer](body, "loadbalancer")
-	if err != nil || lb.ID != id {
-		return loadBalancer{}, errors.New("loadbalancers: the answer isn't the load balancer")
-	}
-	return lb, nil
+func (s *Source) loadBalancer(ctx context.Context, id string) (lb loadBalancer, err error) {
+	_, err = s.session.get(ctx, s.session.octavia, "loadbalancers/"+url.PathEscape(id), nil, func(body io.Reader) (err error) {
+		if lb, err = one[loadBalancer](body, "loadbalancer"); err != nil || lb.ID != id {
+			return errors.New("loadbalancers: the answer isn't the load balancer")
+		}
+		return nil
+	})
+	return lb, vanished(err)
 }
 
 // probe asks Octavia and Keystone for next to nothing.
@@ -218,11 +217,11 @@ func (s *Source) probe(ctx context.Context) error {
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		_, _, err := s.session.get(ctx, s.session.octavia, "loadbalancers", url.Values{"limit": {"1"}})
+		_, err := s.session.get(ctx, s.session.octavia, "loadbalancers", url.Values{"limit": {"1"}}, unread)
 		return err
 	})
 	group.Go(func() error {
-		_, _, err := s.session.get(ctx, s.session.identity, "", nil)
+		_, err := s.session.get(ctx, s.session.identity, "", nil, unread)
 		return err
 	})
 	return group.Wait()

@@ -172,7 +172,7 @@ func FuzzPage(f *testing.F) {
 	f.Add([]byte(`{"pools":[1 2]}`))
 	f.Add([]byte(`{"pools":[{}],,}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got, more, err := page[pool](body, "pools", 100)
+		got, more, err := page[pool](bytes.NewReader(body), "pools", 100)
 		if err != nil {
 			return
 		}
@@ -188,7 +188,7 @@ func FuzzPage(f *testing.F) {
 			t.Error("an empty page with a next one")
 		}
 		for i := range bytes.TrimRight(body, " \t\r\n") {
-			if _, _, err := page[pool](body[:i], "pools", 100); err == nil {
+			if _, _, err := page[pool](bytes.NewReader(body[:i]), "pools", 100); err == nil {
 				t.Errorf("%q passes for %q", body[:i], body)
 			}
 		}

@@ -33,10 +33,9 @@ type inventory struct {
 
 // entry is one load balancer as it was read.
 type entry struct {
-	row       loadBalancer
-	place     place
-	pools     []string // their ids and operating statuses
-	addresses []string
+	// seen is what could be seen of the load balancer without its members: a hash.
+	seen      uint64
+	namespace string
 	services  []*mirror.Service
 
 	// settled says that the services are known; else they are those of an earlier entry, or only named.
@@ -51,13 +50,13 @@ type entry struct {
 	since time.Time
 }
 
-// poolStates returns what Octavia shows of the pools' health without being asked for their members.
-func (t *tree) poolStates() []string {
+// seen returns a hash of what can be seen of a load balancer without its members.
+func (t *tree) seen() uint64 {
 	states := make([]string, len(t.pools))
 	for i, p := range t.pools {
 		states[i] = p.ID + " " + p.Operating
 	}
-	return states
+	return digest([]any{t.loadBalancer, t.place.namespace, t.place.project, t.addresses, states})
 }
 
 // current reports whether an entry still says what there is of t, whose members haven't
@@ -66,9 +65,7 @@ func (t *tree) poolStates() []string {
 // change without showing there.
 func (e *entry) current(t *tree, now time.Time) bool {
 	return e != nil && e.settled && e.final && t.Provisioning == "ACTIVE" && now.Before(e.reread) &&
-		e.place == t.place && reflect.DeepEqual(e.row, t.loadBalancer) &&
-		slices.Equal(e.addresses, t.addresses) && slices.Equal(e.pools, t.poolStates()) &&
-		!slices.ContainsFunc(t.pools, func(p *poolTree) bool { return p.Operating == "DEGRADED" || p.Operating == "ERROR" })
+		e.seen == t.seen() && !slices.ContainsFunc(t.pools, func(p *poolTree) bool { return p.Operating == "DEGRADED" || p.Operating == "ERROR" })
 }
 
 // reading is what came of reading a load balancer.
@@ -86,7 +83,7 @@ type reading struct {
 // entry before stand, and without one they stay as the central cluster has them.
 func (r *reading) settle(before *entry, addressing v1alpha1.OpenStackAddressing, now time.Time, health time.Duration) *entry {
 	t := r.tree
-	e := &entry{row: t.loadBalancer, place: t.place, addresses: t.addresses, pools: t.poolStates()}
+	e := &entry{seen: t.seen(), namespace: t.place.namespace}
 	changed := t.changed()
 	quiet := t.stable() && r.after.Provisioning == t.Provisioning && r.after.changed().Equal(changed) && !r.torn
 	e.final = quiet && !changed.IsZero() && r.clock.Sub(changed) >= settledAfter
@@ -110,11 +107,11 @@ func (r *reading) settle(before *entry, addressing v1alpha1.OpenStackAddressing,
 			e.since = before.since
 		}
 	}
-	if before == nil || before.place.namespace != t.place.namespace {
+	if before == nil || before.namespace != t.place.namespace {
 		e.services = t.named()
 	}
 	if now.Sub(e.since) >= unsettledNotice {
-		e.services = e.told()
+		e.services = t.told(e.services)
 	}
 	return e
 }
@@ -128,26 +125,26 @@ func (t *tree) named() []*mirror.Service {
 	return services
 }
 
-// told returns the entry's services with a refusal that says why they don't change.
-func (e *entry) told() []*mirror.Service {
-	services := slices.Clone(e.services)
+// told returns services with a refusal that says why they don't change.
+func (t *tree) told(services []*mirror.Service) []*mirror.Service {
+	services = slices.Clone(services)
 	for i, s := range services {
-		if s.Name != "lb-"+e.row.ID || slices.ContainsFunc(s.Refusals, func(r mirror.Refusal) bool { return r.Reason == mirror.ReasonUnsettled }) {
+		if s.Key != t.serviceKey() || slices.ContainsFunc(s.Refusals, func(r mirror.Refusal) bool { return r.Reason == mirror.ReasonUnsettled }) {
 			continue
 		}
 		told := *s
 		told.Refusals = slices.Clone(s.Refusals)
 		note(&told, mirror.ReasonUnsettled, "load balancer %s has been changing for more than %s, at last it was %.20s; its Services stay as they were; if Octavia is stuck, have its operator reset or fail over the load balancer",
-			e.row.ID, unsettledNotice, e.row.Provisioning)
+			t.ID, unsettledNotice, t.Provisioning)
 		services[i] = &told
 	}
 	return services
 }
 
-// digest returns a hash of services that is never 0.
-func digest(services []*mirror.Service) uint64 {
+// digest returns a hash of what can be marshalled. It is never 0.
+func digest(v any) uint64 {
 	h := fnv.New64a()
-	_ = json.NewEncoder(h).Encode(services) // a hash doesn't fail, and the type has no unmarshallable field
+	_ = json.NewEncoder(h).Encode(v) // a hash doesn't fail, and what it is called with has no unmarshallable field
 	return h.Sum64() | 1
 }
 

@@ -203,8 +203,8 @@ func TestUnsettledIsTold(t *testing.T) {
 // Services that are told of are others': those of an inventory don't change.
 func TestToldChangesNothing(t *testing.T) {
 	s := &mirror.Service{Key: mirror.Key{Namespace: "team", Name: "lb-a"}, Refusals: make([]mirror.Refusal, 1, 8)}
-	e := &entry{row: loadBalancer{ID: "a"}, services: []*mirror.Service{s}}
-	if got := e.told(); len(got[0].Refusals) != 2 || len(s.Refusals) != 1 || s.Refusals[:2][1].Reason != "" {
+	l := &tree{loadBalancer: loadBalancer{ID: "a"}, place: place{namespace: "team"}}
+	if got := l.told([]*mirror.Service{s}); len(got[0].Refusals) != 2 || len(s.Refusals) != 1 || s.Refusals[:2][1].Reason != "" {
 		t.Errorf("got %s, of %s", text(got), text(s.Refusals[:2]))
 	}
 }
@@ -236,12 +236,12 @@ func TestCurrent(t *testing.T) {
 		"tags":               {func(_ *entry, l *tree) { l.Tags = nil }, 0, false},
 		"place":              {func(_ *entry, l *tree) { l.place.namespace = "x" }, 0, false},
 		"addresses":          {func(_ *entry, l *tree) { l.addresses = []string{"10.0.0.1"} }, 0, false},
-		"pending":            {func(e *entry, l *tree) { l.Provisioning, e.row.Provisioning = "PENDING_UPDATE", "PENDING_UPDATE" }, 0, false},
-		"in error":           {func(e *entry, l *tree) { l.Provisioning, e.row.Provisioning = "ERROR", "ERROR" }, 0, false},
+		"pending":            {func(e *entry, l *tree) { l.Provisioning = "PENDING_UPDATE"; e.seen = l.seen() }, 0, false},
+		"in error":           {func(e *entry, l *tree) { l.Provisioning = "ERROR"; e.seen = l.seen() }, 0, false},
 		"a pool's health":    {func(_ *entry, l *tree) { l.pools[0].Operating = "NO_MONITOR" }, 0, false},
 		"a pool more":        {func(_ *entry, l *tree) { l.pools = append(l.pools, &poolTree{}) }, 0, false},
-		"a degraded pool":    {func(e *entry, l *tree) { l.pools[0].Operating = "DEGRADED"; e.pools = l.poolStates() }, 0, false},
-		"a failed pool":      {func(e *entry, l *tree) { l.pools[0].Operating = "ERROR"; e.pools = l.poolStates() }, 0, false},
+		"a degraded pool":    {func(e *entry, l *tree) { l.pools[0].Operating = "DEGRADED"; e.seen = l.seen() }, 0, false},
+		"a failed pool":      {func(e *entry, l *tree) { l.pools[0].Operating = "ERROR"; e.seen = l.seen() }, 0, false},
 		"unsettled":          {func(e *entry, _ *tree) { e.settled = false }, 0, false},
 		"not final":          {func(e *entry, _ *tree) { e.final = false }, 0, false},
 	} {
@@ -327,6 +327,17 @@ func TestNewInventory(t *testing.T) {
 	} {
 		if _, err := newInventory(entries, limits, Selection{}); err == nil || !strings.HasSuffix(err.Error(), " "+what) {
 			t.Errorf("%s: error %v", what, err)
+		}
+	}
+}
+
+// Two load balancers that both claim a pool, as Octavia has none, don't take turns.
+func TestNewInventoryDoesntDependOnChance(t *testing.T) {
+	first, second := service("pool-p", 1, nil), service("pool-p", 2, nil)
+	for range 50 {
+		inv, err := newInventory(map[string]*entry{"a": {services: []*mirror.Service{first}}, "b": {services: []*mirror.Service{second}}}, upstream.Limits{}.Defaulted(), Selection{})
+		if err != nil || inv.services[first.Key] != second {
+			t.Fatalf("got %s, error %v", text(inv.services), err)
 		}
 	}
 }

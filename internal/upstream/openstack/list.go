@@ -1,7 +1,6 @@
 package openstack
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,22 +41,22 @@ func list[T object](ctx context.Context, s *session, c collection) (all []T, clo
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
 	seen := map[string]bool{}
 	for {
-		body, date, err := s.get(ctx, c.api, c.path, query)
-		if err != nil {
+		var objects []T
+		var more bool
+		date, err := s.get(ctx, c.api, c.path, query, func(body io.Reader) (err error) {
+			objects, more, err = page[T](c.metered(body), c.name, c.objects-int(c.read.objects.Load()))
+			return err
+		})
+		switch {
+		case int(c.read.bytes.Load()) > c.bytes:
+			return nil, clock, &upstream.TooLarge{Limit: c.bytes, What: "bytes of " + c.name}
+		case errors.Is(err, errTooMany) || int(c.read.objects.Add(int64(len(objects)))) > c.objects:
+			return nil, clock, &upstream.TooLarge{Limit: c.objects, What: c.name}
+		case err != nil:
 			return nil, clock, err
 		}
 		if clock.IsZero() && len(all) == 0 {
 			clock = date
-		}
-		if int(c.read.bytes.Add(int64(len(body)))) > c.bytes {
-			return nil, clock, &upstream.TooLarge{Limit: c.bytes, What: "bytes of " + c.name}
-		}
-		objects, more, err := page[T](body, c.name, c.objects-int(c.read.objects.Load()))
-		if errors.Is(err, errTooMany) || int(c.read.objects.Add(int64(len(objects)))) > c.objects {
-			return nil, clock, &upstream.TooLarge{Limit: c.objects, What: c.name}
-		}
-		if err != nil {
-			return nil, clock, fmt.Errorf("%s: %w", c.name, err)
 		}
 		for _, o := range objects {
 			if !isID(o.id()) || seen[o.id()] {
@@ -73,17 +72,30 @@ func list[T object](ctx context.Context, s *session, c collection) (all []T, clo
 	}
 }
 
+// metered counts the bytes that are read of an answer, and ends it where there are too many.
+func (c collection) metered(body io.Reader) io.Reader {
+	left := int64(c.bytes) - c.read.bytes.Load() + 1
+	return io.TeeReader(io.LimitReader(body, left), counter{&c.read.bytes})
+}
+
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return len(p), nil
+}
+
 var (
 	errTooMany = errors.New("too many objects")
 	errNoJSON  = errors.New("the answer isn't a JSON object")
 )
 
 // page reads one page of a listing, which may have so many objects, and says whether there
-// is another one. It reads one object after the other, since an answer of few bytes can be
-// of objects that take many.
-func page[T any](body []byte, name string, most int) (objects []T, more bool, err error) {
+// is another one. It reads one object after the other: no answer is held as a whole, and one
+// of few bytes can be of objects that take many.
+func page[T any](body io.Reader, name string, most int) (objects []T, more bool, err error) {
 	fields := map[string]json.RawMessage{name + "_links": nil, "links": nil, "truncated": nil}
-	d := json.NewDecoder(bytes.NewReader(body))
+	d := json.NewDecoder(body)
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, false, errNoJSON
 	}
@@ -154,9 +166,9 @@ func array[T any](d *json.Decoder, name string, most int) ([]T, error) {
 }
 
 // one reads an answer that is one object.
-func one[T any](body []byte, name string) (o T, err error) {
+func one[T any](body io.Reader, name string) (o T, err error) {
 	var answer map[string]json.RawMessage
-	if err := json.Unmarshal(body, &answer); err != nil {
+	if err := json.NewDecoder(body).Decode(&answer); err != nil {
 		return o, err
 	}
 	err = json.Unmarshal(answer[name], &o)

@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -135,7 +136,7 @@ func TestPageIsBounded(t *testing.T) {
 	body := []byte(`{"loadbalancers":[` + strings.Repeat("{},", 1<<20) + `{}]}`)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, _, err := page[loadBalancer](body, "loadbalancers", 1000); !errors.Is(err, errTooMany) {
+	if _, _, err := page[loadBalancer](bytes.NewReader(body), "loadbalancers", 1000); !errors.Is(err, errTooMany) {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
@@ -149,7 +150,7 @@ func TestOne(t *testing.T) {
 	for body, ok := range map[string]bool{
 		`{"loadbalancer":{"id":"a"}}`: true, `{"loadbalancer":{"id":"a"}`: false, `{}`: false, `[]`: false, ``: false, `{"loadbalancer":[]}`: false,
 	} {
-		if lb, err := one[loadBalancer]([]byte(body), "loadbalancer"); (err == nil) != ok || ok && lb.ID != "a" {
+		if lb, err := one[loadBalancer](strings.NewReader(body), "loadbalancer"); (err == nil) != ok || ok && lb.ID != "a" {
 			t.Errorf("%s: got %v, %v", body, lb, err)
 		}
 	}

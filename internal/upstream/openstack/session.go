@@ -189,9 +189,9 @@ func (s *session) endpoints(catalog *tokens.ServiceCatalog, service string) map[
 	return found
 }
 
-// get asks for a path below the URL of an API, and returns the answer and the server's
-// clock; zero if it has none.
-func (s *session) get(ctx context.Context, api, path string, query url.Values) ([]byte, time.Time, error) {
+// get asks for a path below the URL of an API, has read read the answer, and returns the
+// server's clock; zero if it has none. An answer that breaks off is the error, whatever read makes of it.
+func (s *session) get(ctx context.Context, api, path string, query url.Values, read func(io.Reader) error) (clock time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	at := api + path
@@ -200,16 +200,38 @@ func (s *session) get(ctx context.Context, api, path string, query url.Values) (
 	}
 	res, err := s.provider.Request(ctx, http.MethodGet, at, &gophercloud.RequestOpts{OkCodes: []int{http.StatusOK}, KeepResponseBody: true})
 	if err != nil {
-		return nil, time.Time{}, err
+		return clock, err
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("reading the answer: %w", err)
+	body := &broken{Reader: res.Body}
+	if err := cmp.Or(read(body), body.err); err != nil {
+		if body.err != nil {
+			return clock, fmt.Errorf("reading the answer: %w", body.err)
+		}
+		return clock, err
 	}
-	date, err := http.ParseTime(res.Header.Get("Date"))
-	if err != nil {
-		date = time.Time{}
+	if date, err := http.ParseTime(res.Header.Get("Date")); err == nil {
+		clock = date
 	}
-	return body, date, nil
+	return clock, nil
+}
+
+// broken remembers why a reader broke off.
+type broken struct {
+	io.Reader
+	err error
+}
+
+func (b *broken) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
+	return n, err
+}
+
+// unread reads an answer of which nothing matters but that it came.
+func unread(body io.Reader) error {
+	_, err := io.Copy(io.Discard, body)
+	return err
 }

@@ -1,12 +1,15 @@
 package openstack
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
 
 	"github.com/projectcontour/gimbal/internal/upstream"
 	"github.com/projectcontour/gimbal/internal/upstream/openstack/openstacktest"
@@ -166,6 +169,22 @@ func TestEndpoints(t *testing.T) {
 		if e := classify(err); err == nil || !strings.Contains(e.Error(), tc.says) || !strings.Contains(e.Hint, "region_name") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// The first of several endpoints in one region counts, whatever comes before it.
+func TestEndpointsOfOneRegion(t *testing.T) {
+	face := func(interf, region, url string) tokens.Endpoint {
+		return tokens.Endpoint{Interface: interf, Region: region, RegionID: region, URL: url}
+	}
+	s := &session{config: &Config{Interface: "public"}}
+	got := s.endpoints(&tokens.ServiceCatalog{Entries: []tokens.CatalogEntry{
+		{Type: "network", Endpoints: []tokens.Endpoint{face("public", "a", "https://other")}},
+		{Type: "load-balancer", Endpoints: []tokens.Endpoint{face("internal", "a", "https://0"), face("public", "a", "https://1"), face("public", "a", "https://2")}},
+		{Type: "load-balancer", Endpoints: []tokens.Endpoint{face("public", "a", "https://3")}},
+	}}, "load-balancer")
+	if !maps.Equal(got, map[string]string{"a": "https://1"}) {
+		t.Errorf("got %v", got)
 	}
 }
 

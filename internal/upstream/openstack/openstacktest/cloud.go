@@ -17,6 +17,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,9 @@ type Cloud struct {
 	PageLimit int
 	// Delay is how long every answer takes.
 	Delay time.Duration
+	// Recorded says that answers are made once and then repeated, until the state is
+	// changed: what is measured is the client.
+	Recorded bool
 	// TokenLife is how long a token is valid; an hour where zero.
 	TokenLife time.Duration
 
@@ -51,6 +55,7 @@ type Cloud struct {
 	fault    Fault
 	tokens   map[string]time.Time // when each expires
 	requests map[string]int
+	answers  map[string]*httptest.ResponseRecorder // that are repeated, by URL
 }
 
 // Start serves at an address such as 127.0.0.1:0, with a certificate for its host.
@@ -68,7 +73,7 @@ func (c *Cloud) Start(address string) error {
 		return err
 	}
 	c.ca, c.address = ca, listener.Addr().String()
-	c.tokens, c.requests = map[string]time.Time{}, map[string]int{}
+	c.tokens, c.requests, c.answers = map[string]time.Time{}, map[string]int{}, map[string]*httptest.ResponseRecorder{}
 	c.serve(listener, pair)
 	return nil
 }
@@ -119,6 +124,7 @@ func (c *Cloud) CloudsYAML() []byte {
 func (c *Cloud) Change(f func(*State)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	clear(c.answers)
 	f(&c.state)
 }
 
@@ -196,7 +202,29 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fault != nil && fault(w, r) {
 		return
 	}
+	if c.Recorded && r.Method == http.MethodGet {
+		c.repeat(w, r)
+		return
+	}
 	c.Answer(w, r)
+}
+
+// repeat answers as the same request was answered before.
+func (c *Cloud) repeat(w http.ResponseWriter, r *http.Request) {
+	url := r.URL.String()
+	c.mu.Lock()
+	recorded := c.answers[url]
+	c.mu.Unlock()
+	if recorded == nil {
+		recorded = httptest.NewRecorder()
+		c.Answer(recorded, r)
+		c.mu.Lock()
+		c.answers[url] = recorded
+		c.mu.Unlock()
+	}
+	maps.Copy(w.Header(), recorded.Header())
+	w.WriteHeader(recorded.Code)
+	_, _ = w.Write(recorded.Body.Bytes())
 }
 
 // Answer answers a request without regard to the fault.
