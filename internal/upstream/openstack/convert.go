@@ -41,7 +41,7 @@ func (t *tree) poolKey(p *poolTree) mirror.Key {
 
 // wants reports whether a pool's members are to be read.
 func (t *tree) wants(p *poolTree, addressing v1alpha1.OpenStackAddressing) bool {
-	if addressing == v1alpha1.AddressingVIP || !t.Enabled || !p.Enabled || len(p.Members) == 0 {
+	if addressing == v1alpha1.AddressingVIP || !t.Enabled || !p.Enabled || p.Members.N == 0 {
 		return false
 	}
 	return !p.listened || slices.ContainsFunc(t.listeners, func(l listener) bool { return l.Enabled && l.DefaultPool == p.ID })
@@ -86,22 +86,27 @@ func (t *tree) services(addressing v1alpha1.OpenStackAddressing) []*mirror.Servi
 
 // service returns a Service with labels and nothing else.
 func (t *tree) service(key mirror.Key, pool string) *mirror.Service {
+	own := map[string]string{mirror.LabelLoadBalancer: labelValue(t.Name)}
+	if pool != "" {
+		own[mirror.LabelPool] = labelValue(pool)
+	}
 	return &mirror.Service{
-		Key:            key,
-		Labels:         t.labels(),
-		OwnLabels:      map[string]string{mirror.LabelLoadBalancer: labelValue(t.Name), mirror.LabelPool: labelValue(pool)},
-		OwnAnnotations: map[string]string{mirror.AnnotationProject: t.place.project},
+		Key: key, Labels: t.labels(), OwnLabels: own, OwnAnnotations: map[string]string{mirror.AnnotationProject: t.place.project},
 	}
 }
 
 // labels are made of the tags that are key=value. Of several with one key the first in order counts.
 func (lb loadBalancer) labels() map[string]string {
-	labels := map[string]string{}
+	var labels map[string]string
 	for _, tag := range slices.Sorted(slices.Values(lb.Tags)) {
 		key, v, ok := strings.Cut(tag, "=")
-		if _, twice := labels[key]; ok && !twice {
-			labels[key] = v
+		if _, twice := labels[key]; !ok || twice {
+			continue
 		}
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[key] = v
 	}
 	return labels
 }

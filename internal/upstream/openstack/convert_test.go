@@ -207,13 +207,13 @@ func TestWants(t *testing.T) {
 		"ordinary":          {func(*tree) {}, true},
 		"disabled":          {func(t *tree) { t.Enabled = false }, false},
 		"disabled pool":     {func(t *tree) { t.pools[0].Enabled = false }, false},
-		"empty":             {func(t *tree) { t.pools[0].Members = nil }, false},
+		"empty":             {func(t *tree) { t.pools[0].Members = refs{} }, false},
 		"disabled listener": {func(t *tree) { t.listeners[0].Enabled = false }, false},
 		"no listener":       {func(t *tree) { t.listeners, t.pools[0].listened = nil, false }, true},
 		"another's pool":    {func(t *tree) { t.listeners = nil }, false},
 	} {
 		l := shop([]listener{listens("HTTP", 80, "p")}, pooled("p", "HTTP"))
-		l.pools[0].Members = []ref{{"m"}}
+		l.pools[0].Members = refs{N: 1}
 		tc.change(l)
 		if got := l.wants(l.pools[0], v1alpha1.AddressingMember); got != tc.want || l.wants(l.pools[0], v1alpha1.AddressingVIP) {
 			t.Errorf("%s: got %t", name, got)

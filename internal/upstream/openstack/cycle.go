@@ -325,7 +325,7 @@ func (s *Source) readMembers(ctx context.Context, readings []*reading) error {
 	}
 	for _, r := range readings {
 		r.torn = r.torn || slices.ContainsFunc(r.tree.pools, func(p *poolTree) bool {
-			return r.tree.wants(p, s.options.Addressing) && !same(p.Members, p.members)
+			return r.tree.wants(p, s.options.Addressing) && !covers(p.Members, p.members)
 		})
 	}
 	return nil
@@ -342,7 +342,7 @@ func vanished(err error) error {
 
 // complete reports whether the listeners and pools that were read are those that the load balancer names.
 func (t *tree) complete(addressing v1alpha1.OpenStackAddressing) bool {
-	return same(t.Listeners, t.listeners) && (addressing == v1alpha1.AddressingVIP || same(t.Pools, t.pools))
+	return covers(t.Listeners, t.listeners) && (addressing == v1alpha1.AddressingVIP || covers(t.Pools, t.pools))
 }
 
 // verify reads again the load balancers whose members have been read: one by one, or all

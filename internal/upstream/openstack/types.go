@@ -1,7 +1,9 @@
 package openstack
 
 import (
+	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -24,8 +26,8 @@ type loadBalancer struct {
 	VIPPort        string   `json:"vip_port_id"`
 	AdditionalVIPs []vip    `json:"additional_vips"`
 	Tags           []string `json:"tags"`
-	Listeners      []ref    `json:"listeners"`
-	Pools          []ref    `json:"pools"`
+	Listeners      refs     `json:"listeners"`
+	Pools          refs     `json:"pools"`
 }
 
 type vip struct {
@@ -37,9 +39,6 @@ func (lb loadBalancer) id() string { return lb.ID }
 
 // sort orders what Octavia gives in no order, so that equal load balancers look alike.
 func (lb loadBalancer) sort() {
-	byID := func(a, b ref) int { return strings.Compare(a.ID, b.ID) }
-	slices.SortFunc(lb.Listeners, byID)
-	slices.SortFunc(lb.Pools, byID)
 	slices.SortFunc(lb.AdditionalVIPs, func(a, b vip) int { return strings.Compare(a.Address, b.Address) })
 	slices.Sort(lb.Tags)
 }
@@ -86,23 +85,45 @@ type pool struct {
 	Operating     string `json:"operating_status"`
 	Enabled       bool   `json:"admin_state_up"`
 	LoadBalancers []ref  `json:"loadbalancers"`
-	Members       []ref  `json:"members"`
+	Members       refs   `json:"members"`
 }
 
 func (p pool) id() string { return p.ID }
 
-// same reports whether objects are those that refs name, in any order.
-func same[T object](refs []ref, objects []T) bool {
-	named, have := make([]string, len(refs)), make([]string, len(objects))
-	for i, r := range refs {
-		named[i] = r.ID
+// refs is what is kept of a list of references: their number, and the sum of their ids'
+// hashes. It tells whether others are the same, in any order.
+type refs struct {
+	N   int
+	Sum uint64
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (r *refs) UnmarshalJSON(b []byte) error {
+	var list []ref
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
 	}
-	for i, o := range objects {
-		have[i] = o.id()
+	*r = refs{}
+	for _, one := range list {
+		r.add(one.ID)
 	}
-	slices.Sort(named)
-	slices.Sort(have)
-	return slices.Equal(named, have)
+	return nil
+}
+
+func (r *refs) add(id string) {
+	h := fnv.New64a()
+	h.Write([]byte(id))
+	r.N++
+	r.Sum += h.Sum64()
+}
+
+// covers reports whether the references are those to objects.
+func covers[T object](r refs, objects []T) bool {
+	var have refs
+	for _, o := range objects {
+		have.add(o.id())
+	}
+	return have == r
 }
 
 type member struct {
