@@ -103,7 +103,14 @@ func Describe(err error) string {
 	var (
 		request *url.Error
 		network *net.OpError
+		dns     *net.DNSError
 	)
+	if errors.As(err, &dns) {
+		if dns.IsTimeout {
+			return "lookup " + dns.Name + ": no answer in time"
+		}
+		return "lookup " + dns.Name + ": " + dns.Err
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"
 	}

@@ -44,8 +44,10 @@ func list[T object](ctx context.Context, s *session, c collection) (all []T, clo
 		var objects []T
 		var more bool
 		date, err := s.get(ctx, c.api, c.path, query, func(body io.Reader) (err error) {
-			objects, more, err = page[T](c.metered(body), c.name, c.objects-int(c.read.objects.Load()))
-			return err
+			if objects, more, err = page[T](c.metered(body), c.name, c.objects-int(c.read.objects.Load())); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			return nil
 		})
 		switch {
 		case int(c.read.bytes.Load()) > c.bytes:
@@ -168,8 +170,12 @@ func array[T any](d *json.Decoder, name string, most int) ([]T, error) {
 // one reads an answer that is one object.
 func one[T any](body io.Reader, name string) (o T, err error) {
 	var answer map[string]json.RawMessage
-	if err := json.NewDecoder(body).Decode(&answer); err != nil {
+	d := json.NewDecoder(body)
+	if err := d.Decode(&answer); err != nil {
 		return o, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return o, errNoJSON
 	}
 	err = json.Unmarshal(answer[name], &o)
 	return o, err
