@@ -181,7 +181,7 @@ func (t *tree) addPort(s *mirror.Service, port mirror.Port, p *poolTree) {
 			continue
 		}
 		byPort[m.Port] = append(byPort[m.Port], mirror.Named{Name: m.ID, Family: mirror.FamilyOf(m.Address), Endpoint: mirror.Endpoint{
-			Addresses: []string{m.Address}, Ready: m.ready() && (!m.Backup || spare), Serving: m.serving(), Weight: m.Weight,
+			Addresses: []string{m.Address}, Ready: m.ready() && (!m.Backup || spare), Serving: m.serving(), Weight: m.share(),
 		}})
 	}
 	for _, number := range slices.Sorted(maps.Keys(byPort)) {

@@ -349,13 +349,13 @@ func (t *tree) complete(addressing v1alpha1.OpenStackAddressing) bool {
 // where that takes fewer requests. One that is gone meanwhile has no status.
 func (s *Source) verify(ctx context.Context, readings []*reading, total int) error {
 	if len(readings) > total/pageSize+1 {
-		all, _, err := list[loadBalancer](ctx, s.session, s.octavia("loadbalancers"))
-		byID := make(map[string]loadBalancer, len(all))
+		all, _, err := list[standing](ctx, s.session, s.octavia("loadbalancers"))
+		byID := make(map[string]standing, len(readings))
 		for _, lb := range all {
 			byID[lb.ID] = lb
 		}
 		for _, r := range readings {
-			r.after = byID[r.tree.ID]
+			r.after = byID[r.tree.ID].loadBalancer()
 		}
 		return err
 	}

@@ -43,6 +43,20 @@ func (lb loadBalancer) sort() {
 	slices.Sort(lb.Tags)
 }
 
+// standing is as much of a load balancer as says whether it has changed.
+type standing struct {
+	ID           string `json:"id"`
+	Provisioning string `json:"provisioning_status"`
+	CreatedAt    string `json:"created_at"`
+	UpdatedAt    string `json:"updated_at"`
+}
+
+func (s standing) id() string { return s.ID }
+
+func (s standing) loadBalancer() loadBalancer {
+	return loadBalancer{ID: s.ID, Provisioning: s.Provisioning, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt}
+}
+
 // stable reports whether nothing is being changed.
 func (lb loadBalancer) stable() bool {
 	return lb.Provisioning == "ACTIVE" || lb.Provisioning == "ERROR"
@@ -137,6 +151,14 @@ type member struct {
 }
 
 func (m member) id() string { return m.ID }
+
+// share returns the member's weight where it isn't 1, as it mostly is.
+func (m member) share() *int32 {
+	if m.Weight != nil && *m.Weight == 1 {
+		return nil
+	}
+	return m.Weight
+}
 
 type project struct {
 	ID     string `json:"id"`
