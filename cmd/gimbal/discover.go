@@ -101,11 +101,11 @@ same names. Replicas share the upstreams by Leases.`,
 	return cmd
 }
 
-// spareMemory halves the garbage that the heap may hold, unless the user has chosen. Most of
+// spareMemory more than halves the garbage that the heap may hold, unless the user has chosen. Most of
 // the heap is caches that stay, and nearly all time goes into waiting for API servers: what
 // the collector takes more of the processor isn't noticed, what it gives back of memory is.
 func spareMemory() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(40)
 	}
 }

@@ -53,23 +53,24 @@ func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, erro
 	if err := s.confirmGone(ctx, before, l.loadBalancers); err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	entries := make(map[string]*entry, len(l.loadBalancers))
+	now, clock, projects, total := time.Now(), l.clock, l.projects, len(l.loadBalancers)
+	trees := s.trees(l) // from here on the lists, which are large, can go
+	entries := make(map[string]*entry, len(trees))
 	var readings []*reading
-	for _, t := range s.trees(l) {
+	for _, t := range trees {
 		switch e := before.entries[t.ID]; {
 		case t.place.reason != "":
 			entries[t.ID] = &entry{namespace: t.place.namespace, services: t.services(s.options.Addressing), settled: true}
 		case e.current(t, now):
 			entries[t.ID] = e
 		default:
-			readings = append(readings, &reading{tree: t, clock: l.clock})
+			readings = append(readings, &reading{tree: t, clock: clock})
 		}
 	}
 	if err := s.readMembers(ctx, readings); err != nil {
 		return nil, err
 	}
-	if err := s.verify(ctx, readings, len(l.loadBalancers)); err != nil {
+	if err := s.verify(ctx, readings, total); err != nil {
 		return nil, err
 	}
 	for _, r := range readings {
@@ -77,7 +78,7 @@ func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, erro
 	}
 	found, err := newInventory(entries, s.options.Limits, s.options.Selection)
 	if err == nil {
-		found.projects = l.projects
+		found.projects = projects
 	}
 	return found, err
 }
