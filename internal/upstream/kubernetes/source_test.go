@@ -6,7 +6,7 @@ import (
 	"path"
 	"runtime"
 	"slices"
-	"strings"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -44,27 +44,27 @@ func TestFirstListing(t *testing.T) {
 
 func TestChanges(t *testing.T) {
 	f := newFake(t)
-	f.put(newService("a"), newService("b"), newService("mark"), newSlice("s", "a", "10.0.0.1"))
+	f.put(newService("a"), newService("b"), newSlice("s", "a", "10.0.0.1"))
+	f.put(newService("mark"), newService("slice-mark"), newSlice("mark", "slice-mark", "10.0.1.0"))
 	s, r := run(t, f.options(t))
 	r.waitFor(t, "complete")
 	r.reset()
+	steps := 0
 	step := func(what string, do func(), want ...string) {
 		t.Helper()
-		do()
-		mark := newService("mark")
-		mark.Labels = map[string]string{"step": strings.ReplaceAll(what, " ", "-")}
 		changed := len(r.seen().changed)
-		f.put(mark) // on the same watch or not, each watch is in order: wait for both
+		do()
+		// Each watch is in order, the two of them aren't: a mark ends the step on both.
+		steps++
+		mark := newService("mark")
+		mark.Labels = map[string]string{"step": strconv.Itoa(steps)}
+		f.put(mark, newSlice("mark", "slice-mark", fmt.Sprintf("10.0.1.%d", steps)))
+		want = append(want, "mark", "slice-mark")
 		r.wait(t, what, func() bool {
-			for _, w := range want {
-				if !slices.Contains(r.changed[changed:], key(w)) {
-					return false
-				}
-			}
-			return slices.Contains(r.changed[changed:], key("mark"))
+			return !slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(r.changed[changed:], key(w)) })
 		})
 		for _, k := range r.seen().changed[changed:] {
-			if k != key("mark") && !slices.Contains(want, k.Name) {
+			if !slices.Contains(want, k.Name) {
 				t.Errorf("%s changed %v", what, k)
 			}
 		}
