@@ -29,7 +29,7 @@ import (
 )
 
 // limit is how long a test waits for what must come.
-const limit = 20 * time.Second
+const limit = time.Minute
 
 // fake answers lists and watches as an API server does, and can be made to fail as no API server can be made to.
 type fake struct {

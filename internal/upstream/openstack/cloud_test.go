@@ -16,7 +16,7 @@ import (
 )
 
 // limit is how long a test waits for what must come.
-const limit = 20 * time.Second
+const limit = time.Minute
 
 // startCloud serves a cloud of a size until the test ends.
 func startCloud(t testing.TB, size openstacktest.Size, change ...func(*openstacktest.Cloud)) *openstacktest.Cloud {
