@@ -14,6 +14,7 @@ import (
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
 	"github.com/projectcontour/gimbal/internal/mirror"
+	"github.com/projectcontour/gimbal/internal/upstream/upstreamtest"
 )
 
 // address puts objects into an inventory and returns the Service a.
@@ -183,16 +184,16 @@ func TestNodesChangeNodePortServices(t *testing.T) {
 	n.TypeMeta = kindsOf["nodes"]
 	f.put(cluster, exposed, n)
 	s, r := run(t, o)
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	busy := n.DeepCopy()
 	busy.Status.Images = []corev1.ContainerImage{{SizeBytes: 1}}
 	f.put(busy)
 	down := n.DeepCopy()
 	down.Status.Conditions[0].Status = corev1.ConditionFalse
 	f.put(down)
-	r.wait(t, "change", func() bool { return len(r.changed) > 0 })
-	if !reflect.DeepEqual(r.seen().changed, []mirror.Key{key("a")}) {
-		t.Errorf("changed %v", r.seen().changed)
+	r.Wait(t, "change", func(got upstreamtest.Reports) bool { return len(got.Changed) > 0 })
+	if !reflect.DeepEqual(r.Seen().Changed, []mirror.Key{key("a")}) {
+		t.Errorf("changed %v", r.Seen().Changed)
 	}
 	if a, _ := s.Service(key("a")); len(a.Slices) > 0 {
 		t.Errorf("a is %s", brief(a))

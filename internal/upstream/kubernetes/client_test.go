@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/projectcontour/gimbal/internal/upstream/upstreamtest"
 )
 
 // An endless answer ends as TooLarge, through all of client-go.
@@ -27,9 +29,9 @@ func TestEndlessAnswer(t *testing.T) {
 		return true
 	})
 	o := f.options(t)
-	o.RequestTimeout, o.StreamTimeout = limit, limit
+	o.RequestTimeout, o.StreamTimeout = upstreamtest.Limit, upstreamtest.Limit
 	_, r := run(t, o)
-	r.waitFor(t, "TooLarge")
+	r.WaitFor(t, "TooLarge")
 }
 
 // A redirect would send the token elsewhere.

@@ -1,10 +1,8 @@
 package kubernetes
 
 import (
-	"context"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,10 +24,8 @@ import (
 
 	"github.com/projectcontour/gimbal/internal/mirror"
 	"github.com/projectcontour/gimbal/internal/upstream"
+	"github.com/projectcontour/gimbal/internal/upstream/upstreamtest"
 )
-
-// limit is how long a test waits for what must come.
-const limit = time.Minute
 
 // fake answers lists and watches as an API server does, and can be made to fail as no API server can be made to.
 type fake struct {
@@ -166,7 +162,7 @@ func (f *fake) gone(t *testing.T, resource string) {
 // awaitWatch returns when a resource is being watched.
 func (f *fake) awaitWatch(t *testing.T, resource string) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); ; {
+	for deadline := time.Now().Add(upstreamtest.Limit); ; {
 		f.mu.Lock()
 		watched := slices.Contains(slices.Collect(maps.Values(f.watchers)), resource)
 		f.mu.Unlock()
@@ -174,7 +170,7 @@ func (f *fake) awaitWatch(t *testing.T, resource string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("no watch of %s in %v", resource, limit)
+			t.Fatalf("no watch of %s in %v", resource, upstreamtest.Limit)
 		}
 		runtimego.Gosched()
 	}
@@ -317,113 +313,14 @@ func hang(release <-chan struct{}) func(http.ResponseWriter, *http.Request) bool
 	}
 }
 
-// recorder is an Observer that keeps what it is told.
-type recorder struct {
-	mu   sync.Mutex
-	more chan struct{} // closed at the next report
-	reports
-}
-
-type reports struct {
-	changed   []mirror.Key
-	relisted  []mirror.Key
-	completed int
-	failures  []*upstream.Error
-	last      string // "complete", or the reason of the failure
-}
-
-// seen returns what has been reported so far.
-func (r *recorder) seen() reports {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.reports
-}
-
-func newRecorder() *recorder { return &recorder{more: make(chan struct{})} }
-
-func (r *recorder) report(f func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f()
-	close(r.more)
-	r.more = make(chan struct{})
-}
-
-func (r *recorder) Changed(keys ...mirror.Key) {
-	r.report(func() { r.changed = append(r.changed, keys...) })
-}
-func (r *recorder) Polled(upstream.Cycle) {}
-
-func (r *recorder) Relisted(keys ...mirror.Key) {
-	r.report(func() { r.relisted = append(r.relisted, keys...) })
-}
-func (r *recorder) Complete() { r.report(func() { r.completed++; r.last = "complete" }) }
-func (r *recorder) Failed(err *upstream.Error) {
-	r.report(func() { r.failures = append(r.failures, err); r.last = string(err.Reason) })
-}
-
-// wait returns when the condition holds, and fails the test when it doesn't in time.
-func (r *recorder) wait(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	timeout := time.After(limit)
-	for {
-		r.mu.Lock()
-		ok, more := is(), r.more
-		r.mu.Unlock()
-		if ok {
-			return
-		}
-		select {
-		case <-more:
-		case <-timeout:
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			t.Fatalf("no %s in %v; last: %s, changed %v, relisted %v, failures %v", what, limit, r.last, r.changed, r.relisted, r.failures)
-		}
-	}
-}
-
-// waitFor waits for a report of that name from now on.
-func (r *recorder) waitFor(t *testing.T, last string) {
-	t.Helper()
-	r.mu.Lock()
-	completed, failed := r.completed, len(r.failures)
-	r.mu.Unlock()
-	r.wait(t, last, func() bool {
-		return r.last == last && (r.completed > completed || len(r.failures) > failed)
-	})
-}
-
-// reset forgets what was reported.
-func (r *recorder) reset() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.changed, r.relisted, r.failures, r.completed = nil, nil, nil, 0
-}
-
 // run runs a Source on the fake until the test ends.
-func run(t *testing.T, o Options) (*Source, *recorder) {
+func run(t *testing.T, o Options) (*Source, *upstreamtest.Recorder) {
 	t.Helper()
 	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r := newRecorder()
-	done := make(chan error)
-	go func() { done <- s.Run(ctx, r) }()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if !errors.Is(err, context.Canceled) {
-				t.Errorf("Run returned %v", err)
-			}
-		case <-time.After(2 * time.Second):
-			t.Error("Run goes on after its context has ended")
-		}
-	})
-	return s, r
+	return s, upstreamtest.Run(t, s)
 }
 
 func newService(name string) *corev1.Service {

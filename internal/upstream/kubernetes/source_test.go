@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/projectcontour/gimbal/internal/mirror"
+	"github.com/projectcontour/gimbal/internal/upstream/upstreamtest"
 )
 
 func TestFirstListing(t *testing.T) {
@@ -27,16 +27,16 @@ func TestFirstListing(t *testing.T) {
 			f.pageSize = 1
 			f.put(newService("a"), newService("b"), newSlice("a-1", "a", "10.0.0.1"), newSlice("a-2", "a", "10.0.0.2"))
 			s, r := run(t, f.options(t))
-			r.waitFor(t, "complete")
-			if want := []mirror.Key{key("a"), key("b")}; !slices.Equal(r.seen().relisted, want) || !slices.Equal(s.Keys(), want) {
-				t.Errorf("relisted %v, keys %v", r.seen().relisted, s.Keys())
+			r.WaitFor(t, upstreamtest.Complete)
+			if want := []mirror.Key{key("a"), key("b")}; !slices.Equal(r.Seen().Relisted, want) || !slices.Equal(s.Keys(), want) {
+				t.Errorf("relisted %v, keys %v", r.Seen().Relisted, s.Keys())
 			}
 			a, ok := s.Service(key("a"))
 			if !ok || len(a.Slices) != 2 || a.Slices[1].Endpoints[0].Addresses[0] != "10.0.0.2" {
 				t.Errorf("a is %+v", a)
 			}
-			if len(r.seen().changed)+len(r.seen().failures) > 0 {
-				t.Errorf("changed %v, failures %v", r.seen().changed, r.seen().failures)
+			if len(r.Seen().Changed)+len(r.Seen().Failures) > 0 {
+				t.Errorf("changed %v, failures %v", r.Seen().Changed, r.Seen().Failures)
 			}
 		})
 	}
@@ -47,12 +47,12 @@ func TestChanges(t *testing.T) {
 	f.put(newService("a"), newService("b"), newSlice("s", "a", "10.0.0.1"))
 	f.put(newService("mark"), newService("slice-mark"), newSlice("mark", "slice-mark", "10.0.1.0"))
 	s, r := run(t, f.options(t))
-	r.waitFor(t, "complete")
-	r.reset()
+	r.WaitFor(t, upstreamtest.Complete)
+	r.Reset()
 	steps := 0
 	step := func(what string, do func(), want ...string) {
 		t.Helper()
-		changed := len(r.seen().changed)
+		changed := len(r.Seen().Changed)
 		do()
 		// Each watch is in order, the two of them aren't: a mark ends the step on both.
 		steps++
@@ -60,10 +60,10 @@ func TestChanges(t *testing.T) {
 		mark.Labels = map[string]string{"step": strconv.Itoa(steps)}
 		f.put(mark, newSlice("mark", "slice-mark", fmt.Sprintf("10.0.1.%d", steps)))
 		want = append(want, "mark", "slice-mark")
-		r.wait(t, what, func() bool {
-			return !slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(r.changed[changed:], key(w)) })
+		r.Wait(t, what, func(got upstreamtest.Reports) bool {
+			return !slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(got.Changed[changed:], key(w)) })
 		})
-		for _, k := range r.seen().changed[changed:] {
+		for _, k := range r.Seen().Changed[changed:] {
 			if !slices.Contains(want, k.Name) {
 				t.Errorf("%s changed %v", what, k)
 			}
@@ -102,14 +102,14 @@ func TestSelectionLeavesAndComes(t *testing.T) {
 	other.Namespace = "other"
 	f.put(newService("a"), other)
 	s, r := run(t, o)
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	if got := s.Keys(); !slices.Equal(got, []mirror.Key{key("a")}) {
 		t.Fatalf("keys %v", got)
 	}
 	mirrored := newService("a")
 	mirrored.Labels = map[string]string{mirror.LabelBackend: "x"}
 	f.put(mirrored)
-	r.wait(t, "change", func() bool { return slices.Contains(r.changed, key("a")) })
+	r.Wait(t, "change", func(got upstreamtest.Reports) bool { return slices.Contains(got.Changed, key("a")) })
 	if got := s.Keys(); len(got) > 0 {
 		t.Errorf("keys %v of Gimbal's own", got)
 	}
@@ -129,14 +129,16 @@ func TestBookmarkDropped(t *testing.T) {
 		return false
 	})
 	s, r := run(t, f.options(t))
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	if len(s.Keys()) != 1 {
 		t.Errorf("keys %v", s.Keys())
 	}
 	f.gone(t, "services")
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	f.put(newService("b"))
-	r.wait(t, "b", func() bool { return slices.Contains(append(r.changed, r.relisted...), key("b")) })
+	r.Wait(t, "b", func(got upstreamtest.Reports) bool {
+		return slices.Contains(slices.Concat(got.Changed, got.Relisted), key("b"))
+	})
 	if n := streams.Load(); n != 1 {
 		t.Errorf("%d streaming lists, want 1", n)
 	}
@@ -169,7 +171,7 @@ func TestBookmarkDroppedAmidChanges(t *testing.T) {
 		return true
 	})
 	s, r := run(t, f.options(t))
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	if len(s.Keys()) != 1 {
 		t.Errorf("keys %v", s.Keys())
 	}
@@ -183,8 +185,8 @@ func TestSecondPageFails(t *testing.T) {
 	f.inject(noStreams)
 	f.put(newService("a"), newService("b"), newService("c"))
 	s, r := run(t, f.options(t))
-	r.waitFor(t, "complete")
-	r.reset()
+	r.WaitFor(t, upstreamtest.Complete)
+	r.Reset()
 	var probes atomic.Int32
 	f.inject(func(w http.ResponseWriter, r *http.Request) bool {
 		if isProbe(r) {
@@ -197,21 +199,21 @@ func TestSecondPageFails(t *testing.T) {
 		return noStreams(w, r)
 	})
 	f.gone(t, "services")
-	r.waitFor(t, "ServerError")
-	completed := r.seen().completed
+	r.WaitFor(t, "ServerError")
+	completed := r.Seen().Completed
 	probes.Store(0)
-	r.wait(t, "four probes", func() bool { return probes.Load() > 8 })
-	if r.seen().completed != completed {
+	r.Wait(t, "four probes", func(got upstreamtest.Reports) bool { return probes.Load() > 8 })
+	if r.Seen().Completed != completed {
 		t.Error("complete while the second page fails")
 	}
-	if got := s.Keys(); len(got) != 3 || len(r.seen().relisted) > 0 {
-		t.Errorf("keys %v, relisted %v", got, r.seen().relisted)
+	if got := s.Keys(); len(got) != 3 || len(r.Seen().Relisted) > 0 {
+		t.Errorf("keys %v, relisted %v", got, r.Seen().Relisted)
 	}
 	f.forget(newService("b"))
 	f.inject(noStreams)
-	r.waitFor(t, "complete")
-	if got := s.Keys(); len(got) != 2 || !slices.Equal(r.seen().relisted, []mirror.Key{key("b")}) {
-		t.Errorf("keys %v, relisted %v", got, r.seen().relisted)
+	r.WaitFor(t, upstreamtest.Complete)
+	if got := s.Keys(); len(got) != 2 || !slices.Equal(r.Seen().Relisted, []mirror.Key{key("b")}) {
+		t.Errorf("keys %v, relisted %v", got, r.Seen().Relisted)
 	}
 }
 
@@ -221,9 +223,9 @@ func TestListingUnderWay(t *testing.T) {
 	f := newFake(t)
 	f.put(newService("a"))
 	o := f.options(t)
-	o.StreamTimeout = limit
+	o.StreamTimeout = upstreamtest.Limit
 	_, r := run(t, o)
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	release := make(chan struct{})
 	listing := make(chan struct{}, 1)
 	var probes atomic.Int32
@@ -242,31 +244,31 @@ func TestListingUnderWay(t *testing.T) {
 	for seen := probes.Load(); probes.Load() < seen+4; {
 		runtime.Gosched()
 	}
-	completed := r.seen().completed
+	completed := r.Seen().Completed
 	for seen := probes.Load(); probes.Load() < seen+4; {
 		runtime.Gosched()
 	}
-	if r.seen().completed != completed {
+	if r.Seen().Completed != completed {
 		t.Error("complete while the listing is under way")
 	}
 	close(release)
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 }
 
 func TestHanging(t *testing.T) {
 	f := newFake(t)
 	f.put(newService("a"))
 	s, r := run(t, f.options(t))
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	release := make(chan struct{})
 	f.inject(hang(release))
-	r.waitFor(t, "Timeout")
+	r.WaitFor(t, "Timeout")
 	if len(s.Keys()) != 1 {
 		t.Errorf("keys %v", s.Keys())
 	}
 	f.inject(nil)
 	close(release)
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 }
 
 // A watch goes on after the rights that started it have ended.
@@ -276,17 +278,17 @@ func TestRightsEnd(t *testing.T) {
 			f := newFake(t)
 			f.put(newService("a"))
 			s, r := run(t, f.options(t))
-			r.waitFor(t, "complete")
+			r.WaitFor(t, upstreamtest.Complete)
 			f.inject(func(w http.ResponseWriter, _ *http.Request) bool {
 				status(w, code, metav1.StatusReason(want))
 				return true
 			})
-			r.waitFor(t, want)
-			if hint := r.seen().failures[0].Hint; hint == "" || len(s.Keys()) != 1 {
+			r.WaitFor(t, want)
+			if hint := r.Seen().Failures[0].Hint; hint == "" || len(s.Keys()) != 1 {
 				t.Errorf("hint %q, keys %v", hint, s.Keys())
 			}
 			f.inject(nil)
-			r.waitFor(t, "complete")
+			r.WaitFor(t, upstreamtest.Complete)
 		})
 	}
 }
@@ -304,17 +306,17 @@ func TestWrongContent(t *testing.T) {
 			f := newFake(t)
 			f.put(newService("a"))
 			s, r := run(t, f.options(t))
-			r.waitFor(t, "complete")
-			r.reset()
+			r.WaitFor(t, upstreamtest.Complete)
+			r.Reset()
 			f.inject(func(w http.ResponseWriter, _ *http.Request) bool {
 				w.Header().Set("Content-Type", "application/json")
 				fmt.Fprint(w, body)
 				return true
 			})
 			f.gone(t, "services")
-			r.wait(t, "failed listing", func() bool { return len(r.failures) > 5 })
-			if len(s.Keys()) != 1 || len(r.seen().relisted) > 0 || r.seen().last != "ServerError" {
-				t.Errorf("keys %v, relisted %v, last %s", s.Keys(), r.seen().relisted, r.seen().last)
+			r.Wait(t, "failed listing", func(got upstreamtest.Reports) bool { return len(got.Failures) > 5 })
+			if len(s.Keys()) != 1 || len(r.Seen().Relisted) > 0 || r.Seen().Last != "ServerError" {
+				t.Errorf("keys %v, relisted %v, last %s", s.Keys(), r.Seen().Relisted, r.Seen().Last)
 			}
 		})
 	}
@@ -326,9 +328,9 @@ func TestBudget(t *testing.T) {
 	o := f.options(t)
 	o.Limits.Services = 2
 	s, r := run(t, o)
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	f.put(newService("c"))
-	r.waitFor(t, "TooLarge")
+	r.WaitFor(t, "TooLarge")
 	if got := s.Keys(); !slices.Equal(got, []mirror.Key{key("a"), key("b")}) {
 		t.Errorf("keys %v", got)
 	}
@@ -336,9 +338,9 @@ func TestBudget(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f.inject(fault)
 			s, r := run(t, o)
-			r.waitFor(t, "TooLarge")
-			if len(s.Keys()) > 0 || r.seen().completed > 0 {
-				t.Errorf("keys %v, complete %d times", s.Keys(), r.seen().completed)
+			r.WaitFor(t, "TooLarge")
+			if len(s.Keys()) > 0 || r.Seen().Completed > 0 {
+				t.Errorf("keys %v, complete %d times", s.Keys(), r.Seen().Completed)
 			}
 		})
 	}
@@ -348,19 +350,19 @@ func TestServerGoneAndBack(t *testing.T) {
 	f := newFake(t)
 	f.put(newService("a"))
 	s, r := run(t, f.options(t))
-	r.waitFor(t, "complete")
-	r.reset()
+	r.WaitFor(t, upstreamtest.Complete)
+	r.Reset()
 	address := f.Listener.Addr().String()
 	f.Listener.Close()
 	f.CloseClientConnections()
-	r.waitFor(t, "Unreachable")
+	r.WaitFor(t, "Unreachable")
 	if len(s.Keys()) != 1 {
 		t.Errorf("keys %v", s.Keys())
 	}
 	relisten(t, f, address)
-	r.waitFor(t, "complete")
-	if len(r.seen().changed)+len(r.seen().relisted) > 0 {
-		t.Errorf("changed %v, relisted %v in an unchanged world", r.seen().changed, r.seen().relisted)
+	r.WaitFor(t, upstreamtest.Complete)
+	if len(r.Seen().Changed)+len(r.Seen().Relisted) > 0 {
+		t.Errorf("changed %v, relisted %v in an unchanged world", r.Seen().Changed, r.Seen().Relisted)
 	}
 }
 
@@ -368,29 +370,15 @@ func TestConcurrentReaders(t *testing.T) {
 	f := newFake(t)
 	f.put(newService("a"))
 	s, r := run(t, f.options(t))
-	r.waitFor(t, "complete")
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					for _, k := range s.Keys() {
-						s.Service(k)
-					}
-				}
-			}
-		})
-	}
+	r.WaitFor(t, upstreamtest.Complete)
+	stop := upstreamtest.Read(s)
 	for i := range 300 {
 		f.put(newSlice(fmt.Sprint("s", i%30), "a", fmt.Sprint("10.0.0.", i%250)))
 	}
 	f.gone(t, "endpointslices")
 	f.put(newService("z"))
-	r.wait(t, "z", func() bool { return slices.Contains(append(r.changed, r.relisted...), key("z")) })
-	close(stop)
-	wg.Wait()
+	r.Wait(t, "z", func(got upstreamtest.Reports) bool {
+		return slices.Contains(slices.Concat(got.Changed, got.Relisted), key("z"))
+	})
+	stop()
 }

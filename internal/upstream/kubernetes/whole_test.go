@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/projectcontour/gimbal/internal/upstream"
+	"github.com/projectcontour/gimbal/internal/upstream/upstreamtest"
 )
 
 // An upstream that lists nothing any more has lost its Services and their slices at the
@@ -23,11 +24,11 @@ func TestViewIsTakenInAsAWhole(t *testing.T) {
 			f := newFake(t)
 			f.put(newService("a"), newSlice("a-1", "a", "10.0.0.1"))
 			o := f.options(t)
-			o.StreamTimeout = limit
+			o.StreamTimeout = upstreamtest.Limit
 			s, r := run(t, o)
-			r.waitFor(t, "complete")
+			r.WaitFor(t, upstreamtest.Complete)
 			f.awaitWatch(t, tc.late)
-			r.reset()
+			r.Reset()
 			f.forget(newService("a"))
 			f.forget(newSlice("a-1", "a"))
 			release := make(chan struct{})
@@ -45,7 +46,7 @@ func TestViewIsTakenInAsAWhole(t *testing.T) {
 				return false
 			})
 			f.gone(t, tc.lost)
-			deadline := time.Now().Add(limit)
+			deadline := time.Now().Add(upstreamtest.Limit)
 			for seen := int32(0); early.Load() == 0 || late.Load() == 0 || probes.Load() < seen+8; runtime.Gosched() {
 				if early.Load() == 0 || late.Load() == 0 {
 					seen = probes.Load()
@@ -54,11 +55,11 @@ func TestViewIsTakenInAsAWhole(t *testing.T) {
 					t.Fatalf("%d listings of %s, %d of the other resource, %d probes", late.Load(), tc.late, early.Load(), probes.Load())
 				}
 			}
-			if a, ok := s.Service(key("a")); !ok || len(a.Slices) != 1 || len(r.seen().relisted)+len(r.seen().changed) > 0 {
-				t.Errorf("half of a view was taken in: %+v, relisted %v, changed %v", a, r.seen().relisted, r.seen().changed)
+			if a, ok := s.Service(key("a")); !ok || len(a.Slices) != 1 || len(r.Seen().Relisted)+len(r.Seen().Changed) > 0 {
+				t.Errorf("half of a view was taken in: %+v, relisted %v, changed %v", a, r.Seen().Relisted, r.Seen().Changed)
 			}
 			close(release)
-			r.wait(t, "the other half", func() bool { return slices.Contains(r.relisted, key("a")) })
+			r.Wait(t, "the other half", func(got upstreamtest.Reports) bool { return slices.Contains(got.Relisted, key("a")) })
 			if keys := s.Keys(); len(keys) != 0 {
 				t.Errorf("keys %v", keys)
 			}
@@ -71,10 +72,10 @@ func TestListingThatWaitsIsBounded(t *testing.T) {
 	f := newFake(t)
 	f.put(newService("a"), newSlice("a-1", "a", "10.0.0.1"))
 	o := f.options(t)
-	o.StreamTimeout = limit
+	o.StreamTimeout = upstreamtest.Limit
 	o.Limits.Slices = 3
 	s, r := run(t, o)
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	f.awaitWatch(t, "services")
 	release := make(chan struct{})
 	defer close(release)
@@ -87,7 +88,7 @@ func TestListingThatWaitsIsBounded(t *testing.T) {
 		defer s.mu.Unlock()
 		return slices.ContainsFunc(s.resources, func(r *resource) bool { return r.kind == endpointSlices && r.listing != nil })
 	}
-	for deadline := time.Now().Add(limit); !waits(); runtime.Gosched() {
+	for deadline := time.Now().Add(upstreamtest.Limit); !waits(); runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatal("the listing of slices didn't come to wait for that of Services")
 		}
@@ -95,7 +96,7 @@ func TestListingThatWaitsIsBounded(t *testing.T) {
 	for _, name := range []string{"a-2", "a-3", "a-4", "a-5"} {
 		f.put(newSlice(name, "a", "10.0.0.2"))
 	}
-	r.wait(t, "too large", func() bool {
-		return slices.ContainsFunc(r.failures, func(e *upstream.Error) bool { return e.Reason == upstream.ReasonTooLarge })
+	r.Wait(t, "too large", func(got upstreamtest.Reports) bool {
+		return slices.ContainsFunc(got.Failures, func(e *upstream.Error) bool { return e.Reason == upstream.ReasonTooLarge })
 	})
 }

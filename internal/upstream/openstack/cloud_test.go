@@ -1,22 +1,17 @@
 package openstack
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/projectcontour/gimbal/internal/mirror"
 	"github.com/projectcontour/gimbal/internal/upstream"
 	"github.com/projectcontour/gimbal/internal/upstream/openstack/openstacktest"
+	"github.com/projectcontour/gimbal/internal/upstream/upstreamtest"
 )
-
-// limit is how long a test waits for what must come.
-const limit = time.Minute
 
 // startCloud serves a cloud of a size until the test ends.
 func startCloud(t testing.TB, size openstacktest.Size, change ...func(*openstacktest.Cloud)) *openstacktest.Cloud {
@@ -107,104 +102,11 @@ func says(status int, body string) openstacktest.Fault {
 	}
 }
 
-// recorder is an Observer that keeps what it is told.
-type recorder struct {
-	mu   sync.Mutex
-	more chan struct{} // closed at the next report
-	reports
-}
-
-type reports struct {
-	changed   []mirror.Key
-	completed int
-	cycles    []upstream.Cycle
-	failures  []*upstream.Error
-	last      string // "complete", or the reason of the failure
-}
-
-func newRecorder() *recorder { return &recorder{more: make(chan struct{})} }
-
-// seen returns what has been reported so far.
-func (r *recorder) seen() reports {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.reports
-}
-
-func (r *recorder) report(f func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f()
-	close(r.more)
-	r.more = make(chan struct{})
-}
-
-func (r *recorder) Changed(keys ...mirror.Key) {
-	r.report(func() { r.changed = append(r.changed, keys...) })
-}
-
-func (r *recorder) Relisted(keys ...mirror.Key) { r.Changed(keys...) }
-
-func (r *recorder) Polled(c upstream.Cycle) { r.report(func() { r.cycles = append(r.cycles, c) }) }
-
-func (r *recorder) Complete() { r.report(func() { r.completed++; r.last = "complete" }) }
-
-func (r *recorder) Failed(err *upstream.Error) {
-	r.report(func() { r.failures = append(r.failures, err); r.last = string(err.Reason) })
-}
-
-// wait returns when the condition holds, and fails the test when it doesn't in time.
-func (r *recorder) wait(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	timeout := time.After(limit)
-	for {
-		r.mu.Lock()
-		ok, more := is(), r.more
-		r.mu.Unlock()
-		if ok {
-			return
-		}
-		select {
-		case <-more:
-		case <-timeout:
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			t.Fatalf("no %s in %v; last: %s, changed %v, failures %v", what, limit, r.last, r.changed, r.failures)
-		}
-	}
-}
-
-// waitFor waits for a report of that name from now on.
-func (r *recorder) waitFor(t *testing.T, last string) {
-	t.Helper()
-	r.mu.Lock()
-	completed, failed := r.completed, len(r.failures)
-	r.mu.Unlock()
-	r.wait(t, last, func() bool {
-		return r.last == last && (r.completed > completed || len(r.failures) > failed)
-	})
-}
-
 // run runs a Source until the test ends.
-func run(t *testing.T, o Options) (*Source, *recorder) {
+func run(t *testing.T, o Options) (*Source, *upstreamtest.Recorder) {
 	t.Helper()
 	s := New(o)
-	ctx, cancel := context.WithCancel(context.Background())
-	r := newRecorder()
-	done := make(chan error)
-	go func() { done <- s.Run(ctx, r) }()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if !errors.Is(err, context.Canceled) {
-				t.Errorf("Run returned %v", err)
-			}
-		case <-time.After(2 * time.Second):
-			t.Error("Run goes on after its context has ended")
-		}
-	})
-	return s, r
+	return s, upstreamtest.Run(t, s)
 }
 
 // text is a value as JSON, to compare and to show.

@@ -13,6 +13,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 
 	"github.com/projectcontour/gimbal/internal/upstream"
+	"github.com/projectcontour/gimbal/internal/upstream/upstreamtest"
 )
 
 // answers is a session with a server that gives these answers, one after the other, and then none.
@@ -28,7 +29,7 @@ func answers(t *testing.T, bodies ...string) (*session, *[]string) {
 		fmt.Fprint(w, bodies[len(asked)-1])
 	}))
 	t.Cleanup(server.Close)
-	s := newSession(&Config{}, limit)
+	s := newSession(&Config{}, upstreamtest.Limit)
 	s.provider = &gophercloud.ProviderClient{HTTPClient: s.client}
 	s.octavia = server.URL + "/"
 	return s, &asked

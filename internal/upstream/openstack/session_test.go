@@ -13,6 +13,7 @@ import (
 
 	"github.com/projectcontour/gimbal/internal/upstream"
 	"github.com/projectcontour/gimbal/internal/upstream/openstack/openstacktest"
+	"github.com/projectcontour/gimbal/internal/upstream/upstreamtest"
 )
 
 // However many requests find the token expired, one new token is asked for.
@@ -32,7 +33,7 @@ func TestTokenIsRenewedOnce(t *testing.T) {
 			}
 			select {
 			case <-together:
-			case <-time.After(limit):
+			case <-time.After(upstreamtest.Limit):
 			}
 			return false
 		}),
@@ -94,11 +95,11 @@ func TestWrongPassword(t *testing.T) {
 		t.Errorf("%d attempts", got)
 	}
 	_, r := run(t, options(t, c))
-	r.waitFor(t, "Unauthorized")
+	r.WaitFor(t, "Unauthorized")
 	if got := c.Requests()["POST auth/tokens"]; got > 1 {
 		t.Errorf("%d attempts of a fresh Source", got)
 	}
-	if err := r.seen().failures[0]; err.Hint == "" || strings.Contains(err.Error(), openstacktest.Password) {
+	if err := r.Seen().Failures[0]; err.Hint == "" || strings.Contains(err.Error(), openstacktest.Password) {
 		t.Errorf("got %q", err)
 	}
 }

@@ -1,34 +1,32 @@
 package openstack
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/projectcontour/gimbal/internal/mirror"
 	"github.com/projectcontour/gimbal/internal/upstream"
 	"github.com/projectcontour/gimbal/internal/upstream/openstack/openstacktest"
+	"github.com/projectcontour/gimbal/internal/upstream/upstreamtest"
 )
 
 func TestFirstView(t *testing.T) {
 	c := startCloud(t, small)
 	s, r := run(t, options(t, c))
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	if want := []mirror.Key{lbKey("team-0", 0), lbKey("team-1", 1)}; !slices.Equal(s.Keys(), want) {
 		t.Errorf("keys %v", s.Keys())
 	}
-	got := r.seen()
-	if len(got.changed)+len(got.failures) > 0 {
-		t.Errorf("changed %v, failures %v", got.changed, got.failures)
+	got := r.Seen()
+	if len(got.Changed)+len(got.Failures) > 0 {
+		t.Errorf("changed %v, failures %v", got.Changed, got.Failures)
 	}
 	// A token, the bulk, four pools' members, and the load balancers again.
-	if first := got.cycles[0]; first.Requests != 11 || first.Duration <= 0 {
+	if first := got.Cycles[0]; first.Requests != 11 || first.Duration <= 0 {
 		t.Errorf("cost %+v", first)
 	}
 	if _, ok := s.Service(mirror.Key{Namespace: "team-0", Name: "x"}); ok {
@@ -39,22 +37,22 @@ func TestFirstView(t *testing.T) {
 func TestChangesAreSeen(t *testing.T) {
 	c := startCloud(t, small)
 	s, r := run(t, options(t, c))
-	r.waitFor(t, "complete")
-	r.waitFor(t, "complete")
-	if got := r.seen(); len(got.changed) > 0 {
-		t.Errorf("changed %v in an unchanged world", got.changed)
+	r.WaitFor(t, upstreamtest.Complete)
+	r.WaitFor(t, upstreamtest.Complete)
+	if got := r.Seen(); len(got.Changed) > 0 {
+		t.Errorf("changed %v in an unchanged world", got.Changed)
 	}
 	c.Change(func(s *openstacktest.State) {
 		s.LoadBalancers[0].Pools[1].Members[0].Weight = 5
 		s.LoadBalancers[0].Touch(time.Now())
 	})
-	r.wait(t, "change", func() bool { return len(r.changed) > 0 })
+	r.Wait(t, "change", func(got upstreamtest.Reports) bool { return len(got.Changed) > 0 })
 	web, _ := s.Service(lbKey("team-0", 0))
-	if got := r.seen().changed; !slices.Equal(got, []mirror.Key{lbKey("team-0", 0)}) || !strings.Contains(summary(web), "*5") {
+	if got := r.Seen().Changed; !slices.Equal(got, []mirror.Key{lbKey("team-0", 0)}) || !strings.Contains(summary(web), "*5") {
 		t.Errorf("changed %v, got %s", got, summary(web))
 	}
 	c.Change(func(s *openstacktest.State) { s.Remove(openstacktest.ID("lb", 1)) })
-	r.wait(t, "deletion", func() bool { return slices.Contains(r.changed, lbKey("team-1", 1)) })
+	r.Wait(t, "deletion", func(got upstreamtest.Reports) bool { return slices.Contains(got.Changed, lbKey("team-1", 1)) })
 	if _, ok := s.Service(lbKey("team-1", 1)); ok {
 		t.Error("the deleted load balancer's Service is still there")
 	}
@@ -65,26 +63,26 @@ func TestFailureAndRecovery(t *testing.T) {
 	c := startCloud(t, small, func(c *openstacktest.Cloud) { c.PageLimit = 1 })
 	o := options(t, c)
 	s, r := run(t, o)
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	c.Change(func(s *openstacktest.State) {
 		s.LoadBalancers = s.LoadBalancers[:1]
 		s.LoadBalancers[0].Touch(time.Now().Add(-10 * time.Second))
 		s.LoadBalancers[0].Pools[0].Members = nil
 	})
 	c.Inject(on("members", says(http.StatusInternalServerError, "")))
-	r.waitFor(t, "ServerError")
-	r.waitFor(t, "ServerError")
-	if got := r.seen(); len(s.Keys()) != 2 || len(got.changed) > 0 {
-		t.Errorf("keys %v, changed %v", s.Keys(), got.changed)
+	r.WaitFor(t, "ServerError")
+	r.WaitFor(t, "ServerError")
+	if got := r.Seen(); len(s.Keys()) != 2 || len(got.Changed) > 0 {
+		t.Errorf("keys %v, changed %v", s.Keys(), got.Changed)
 	}
 	c.Inject(nil)
-	r.waitFor(t, "complete")
-	if got := r.seen(); !slices.Equal(s.Keys(), []mirror.Key{lbKey("team-0", 0)}) || !slices.Equal(got.changed, []mirror.Key{lbKey("team-0", 0), lbKey("team-1", 1)}) {
-		t.Errorf("keys %v, changed %v", s.Keys(), got.changed)
+	r.WaitFor(t, upstreamtest.Complete)
+	if got := r.Seen(); !slices.Equal(s.Keys(), []mirror.Key{lbKey("team-0", 0)}) || !slices.Equal(got.Changed, []mirror.Key{lbKey("team-0", 0), lbKey("team-1", 1)}) {
+		t.Errorf("keys %v, changed %v", s.Keys(), got.Changed)
 	}
-	for _, e := range r.seen().failures {
-		if e.Error() != r.seen().failures[0].Error() || e.Hint == "" {
-			t.Errorf("failures %q and %q", e, r.seen().failures[0])
+	for _, e := range r.Seen().Failures {
+		if e.Error() != r.Seen().Failures[0].Error() || e.Hint == "" {
+			t.Errorf("failures %q and %q", e, r.Seen().Failures[0])
 		}
 	}
 }
@@ -92,20 +90,20 @@ func TestFailureAndRecovery(t *testing.T) {
 func TestCloudGoneAndBack(t *testing.T) {
 	c := startCloud(t, small)
 	s, r := run(t, options(t, c))
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r.waitFor(t, "Unreachable")
+	r.WaitFor(t, "Unreachable")
 	if len(s.Keys()) != 2 {
 		t.Errorf("keys %v", s.Keys())
 	}
 	if err := c.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	r.waitFor(t, "complete")
-	if got := r.seen(); len(got.changed) > 0 {
-		t.Errorf("changed %v in an unchanged world", got.changed)
+	r.WaitFor(t, upstreamtest.Complete)
+	if got := r.Seen(); len(got.Changed) > 0 {
+		t.Errorf("changed %v in an unchanged world", got.Changed)
 	}
 }
 
@@ -117,17 +115,17 @@ func TestForbidden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := startCloud(t, small)
 			s, r := run(t, options(t, c))
-			r.waitFor(t, "complete")
+			r.WaitFor(t, upstreamtest.Complete)
 			c.Change(change)
 			if err := fails(t, New(options(t, c))); err.Reason != upstream.ReasonForbidden || strings.Contains(err.Error(), "sees its own") != (name == "own project only") {
 				t.Errorf("a fresh Source: %v", err)
 			}
-			r.waitFor(t, "Forbidden")
-			if got := r.seen(); len(s.Keys()) != 2 || len(got.changed) > 0 || !strings.Contains(got.failures[0].Hint, "load-balancer_global_observer") {
-				t.Errorf("keys %v, changed %v, failures %v", s.Keys(), got.changed, got.failures)
+			r.WaitFor(t, "Forbidden")
+			if got := r.Seen(); len(s.Keys()) != 2 || len(got.Changed) > 0 || !strings.Contains(got.Failures[0].Hint, "load-balancer_global_observer") {
+				t.Errorf("keys %v, changed %v, failures %v", s.Keys(), got.Changed, got.Failures)
 			}
 			c.Change(func(s *openstacktest.State) { s.Forbidden, s.OwnOnly = false, false })
-			r.waitFor(t, "complete")
+			r.WaitFor(t, upstreamtest.Complete)
 		})
 	}
 	c := startCloud(t, small)
@@ -165,22 +163,22 @@ func TestHanging(t *testing.T) {
 	o := options(t, c)
 	o.PollInterval, o.ProbeInterval, o.RequestTimeout = time.Hour, 50*time.Millisecond, 200*time.Millisecond
 	s, r := run(t, o)
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	release := make(chan struct{})
 	for name, fault := range map[string]openstacktest.Fault{
 		"all": openstacktest.Unanswered(release), "Keystone alone": on("identity", openstacktest.Unanswered(release)), "Octavia alone": on("loadbalancers?limit=1", openstacktest.Unanswered(release)),
 	} {
 		start := time.Now()
 		c.Inject(fault)
-		r.waitFor(t, "Timeout")
+		r.WaitFor(t, "Timeout")
 		if took := time.Since(start); took > 10*time.Second {
 			t.Errorf("%s: reported after %v", name, took)
 		}
-		if len(s.Keys()) != 2 || r.seen().failures[0].Error() != r.seen().failures[len(r.seen().failures)-1].Error() {
-			t.Errorf("%s: keys %v, failures %v", name, s.Keys(), r.seen().failures)
+		if len(s.Keys()) != 2 || r.Seen().Failures[0].Error() != r.Seen().Failures[len(r.Seen().Failures)-1].Error() {
+			t.Errorf("%s: keys %v, failures %v", name, s.Keys(), r.Seen().Failures)
 		}
 		c.Inject(nil)
-		r.wait(t, "recovery", func() bool { return r.last == "complete" })
+		r.Wait(t, "recovery", func(got upstreamtest.Reports) bool { return got.Last == upstreamtest.Complete })
 	}
 	close(release)
 }
@@ -191,13 +189,13 @@ func TestProbesDontHeal(t *testing.T) {
 	o := options(t, c)
 	o.ProbeInterval = 5 * time.Millisecond
 	_, r := run(t, o)
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	c.Inject(on("listeners", says(http.StatusInternalServerError, "")))
-	r.waitFor(t, "ServerError")
-	completed := r.seen().completed
+	r.WaitFor(t, "ServerError")
+	completed := r.Seen().Completed
 	c.Requests()
-	r.waitFor(t, "ServerError")
-	if r.seen().completed != completed {
+	r.WaitFor(t, "ServerError")
+	if r.Seen().Completed != completed {
 		t.Error("complete while a listing fails")
 	}
 	if probes := c.Requests()["identity"]; probes > 0 {
@@ -209,15 +207,15 @@ func TestProbesDontHeal(t *testing.T) {
 func TestStuck(t *testing.T) {
 	c := startCloud(t, small)
 	s, r := run(t, options(t, c))
-	r.waitFor(t, "complete")
+	r.WaitFor(t, upstreamtest.Complete)
 	c.Change(func(s *openstacktest.State) {
 		s.LoadBalancers[0].Provisioning, s.LoadBalancers[0].Pools[0].Members = "PENDING_UPDATE", nil
 		s.LoadBalancers[1].Pools[0].Members = s.LoadBalancers[1].Pools[0].Members[:1]
 		s.LoadBalancers[1].Touch(time.Now().Add(-10 * time.Second))
 	})
-	r.wait(t, "the other's change", func() bool { return slices.Contains(r.changed, lbKey("team-1", 1)) })
+	r.Wait(t, "the other's change", func(got upstreamtest.Reports) bool { return slices.Contains(got.Changed, lbKey("team-1", 1)) })
 	stuck, _ := s.Service(lbKey("team-0", 0))
-	if all, _ := endpoints(stuck); len(all) != 4 || slices.Contains(r.seen().changed, lbKey("team-0", 0)) {
+	if all, _ := endpoints(stuck); len(all) != 4 || slices.Contains(r.Seen().Changed, lbKey("team-0", 0)) {
 		t.Errorf("it became %s", summary(stuck))
 	}
 }
@@ -238,16 +236,11 @@ func TestNoLeak(t *testing.T) {
 	}
 	o := options(t, c)
 	o.ProbeInterval = time.Millisecond
-	s, r := New(o), newRecorder()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- s.Run(ctx, r) }()
-	r.wait(t, "cycles", func() bool { return r.completed > 3 })
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("Run returned %v", err)
-	}
-	for deadline := time.Now().Add(limit); ours() > 0; runtime.Gosched() {
+	t.Run("run", func(t *testing.T) {
+		_, r := run(t, o)
+		r.Wait(t, "cycles", func(got upstreamtest.Reports) bool { return got.Completed > 3 })
+	})
+	for deadline := time.Now().Add(upstreamtest.Limit); ours() > 0; runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines go on", ours())
 		}
@@ -257,30 +250,14 @@ func TestNoLeak(t *testing.T) {
 func TestConcurrentReaders(t *testing.T) {
 	c := startCloud(t, small)
 	s, r := run(t, options(t, c))
-	r.waitFor(t, "complete")
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					for _, k := range s.Keys() {
-						s.Service(k)
-					}
-				}
-			}
-		})
-	}
+	r.WaitFor(t, upstreamtest.Complete)
+	stop := upstreamtest.Read(s)
 	for i := range 5 {
 		c.Change(func(s *openstacktest.State) {
 			s.LoadBalancers[0].Pools[0].Members[0].Weight = i + 10
 			s.LoadBalancers[0].Touch(time.Now().Add(time.Duration(i-100) * time.Second))
 		})
-		r.waitFor(t, "complete")
+		r.WaitFor(t, upstreamtest.Complete)
 	}
-	close(stop)
-	wg.Wait()
+	stop()
 }
