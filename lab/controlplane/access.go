@@ -13,63 +13,25 @@ import (
 	"path/filepath"
 	"time"
 
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
 	"github.com/projectcontour/gimbal/lab/pki"
 )
 
-// kubeconfig is the part of a kubeconfig file that the lab writes, as JSON,
-// which is YAML too.
-type kubeconfig struct {
-	APIVersion     string         `json:"apiVersion"`
-	Kind           string         `json:"kind"`
-	Clusters       []namedCluster `json:"clusters"`
-	Users          []namedUser    `json:"users"`
-	Contexts       []namedContext `json:"contexts"`
-	CurrentContext string         `json:"current-context"`
-}
-
-type namedCluster struct {
-	Name    string `json:"name"`
-	Cluster struct {
-		Server string `json:"server"`
-		CA     []byte `json:"certificate-authority-data"`
-	} `json:"cluster"`
-}
-
-type namedUser struct {
-	Name string      `json:"name"`
-	User credentials `json:"user"`
-}
-
-type credentials struct {
-	Cert  []byte `json:"client-certificate-data,omitempty"`
-	Key   []byte `json:"client-key-data,omitempty"`
-	Token string `json:"token,omitempty"`
-}
-
-type namedContext struct {
-	Name    string `json:"name"`
-	Context struct {
-		Cluster string `json:"cluster"`
-		User    string `json:"user"`
-	} `json:"context"`
-}
-
-func (c *ControlPlane) kubeconfig(user string, creds credentials) ([]byte, error) {
+func (c *ControlPlane) kubeconfig(user string, as clientcmdapi.AuthInfo) ([]byte, error) {
 	name := c.opts.Name
-	k := kubeconfig{APIVersion: "v1", Kind: "Config", CurrentContext: name}
-	cluster := namedCluster{Name: name}
-	cluster.Cluster.Server, cluster.Cluster.CA = c.URL(), c.pki.PEM()
-	named := namedContext{Name: name}
+	k := clientcmdapi.NewConfig()
 	// The user's name carries the cluster's, so that files merge without clashes.
-	named.Context.Cluster, named.Context.User = name, name+"-"+user
-	k.Clusters = []namedCluster{cluster}
-	k.Users = []namedUser{{Name: named.Context.User, User: creds}}
-	k.Contexts = []namedContext{named}
-	b, err := json.MarshalIndent(k, "", "  ")
+	k.CurrentContext, user = name, name+"-"+user
+	k.Clusters[name] = &clientcmdapi.Cluster{Server: c.URL(), CertificateAuthorityData: c.pki.PEM()}
+	k.AuthInfos[user] = &as
+	k.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: user}
+	b, err := clientcmd.Write(*k)
 	if err != nil {
 		return nil, fmt.Errorf("encode the kubeconfig of %s for %s: %w", user, name, err)
 	}
-	return append(b, '\n'), nil
+	return b, nil
 }
 
 // UserKubeconfig makes a kubeconfig with a client certificate for a user in groups.
@@ -78,7 +40,7 @@ func (c *ControlPlane) UserKubeconfig(user string, groups ...string) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	return c.kubeconfig(user, credentials{Cert: cert, Key: key})
+	return c.kubeconfig(user, clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key})
 }
 
 // ServiceAccountKubeconfig makes a kubeconfig with a token of an existing
@@ -88,7 +50,7 @@ func (c *ControlPlane) ServiceAccountKubeconfig(ctx context.Context, namespace, 
 	if err != nil {
 		return nil, err
 	}
-	return c.kubeconfig(namespace+"-"+name, credentials{Token: token})
+	return c.kubeconfig(namespace+"-"+name, clientcmdapi.AuthInfo{Token: token})
 }
 
 // ServiceAccountToken asks for a token of an existing ServiceAccount that is
@@ -196,7 +158,7 @@ func (c *ControlPlane) writeFiles() error {
 	if c.client, err = adminClient(c.pki, cert, key); err != nil {
 		return err
 	}
-	if files["kubeconfig"], err = c.kubeconfig("admin", credentials{Cert: cert, Key: key}); err != nil {
+	if files["kubeconfig"], err = c.kubeconfig("admin", clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key}); err != nil {
 		return err
 	}
 	if files["controller-manager.kubeconfig"], err = c.UserKubeconfig("system:kube-controller-manager"); err != nil {

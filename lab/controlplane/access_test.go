@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"testing"
+
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/projectcontour/gimbal/lab/pki"
 )
@@ -20,17 +21,14 @@ func TestUserKubeconfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var k kubeconfig
-	if err := json.Unmarshal(b, &k); err != nil {
+	k, err := clientcmd.RESTConfigFromKubeConfig(b)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if len(k.Clusters) != 1 || k.Clusters[0].Cluster.Server != "https://127.0.0.1:6443" || !bytes.Equal(k.Clusters[0].Cluster.CA, c.CA()) {
-		t.Errorf("clusters are %+v", k.Clusters)
+	if k.Host != "https://127.0.0.1:6443" || !bytes.Equal(k.CAData, c.CA()) {
+		t.Errorf("server %s with the authority %s", k.Host, k.CAData)
 	}
-	if len(k.Contexts) != 1 || k.CurrentContext != k.Contexts[0].Name || k.Contexts[0].Context.User != k.Users[0].Name {
-		t.Errorf("contexts are %+v", k.Contexts)
-	}
-	pair, err := tls.X509KeyPair(k.Users[0].User.Cert, k.Users[0].User.Key)
+	pair, err := tls.X509KeyPair(k.CertData, k.KeyData)
 	if err != nil {
 		t.Fatal(err)
 	}

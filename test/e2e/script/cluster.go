@@ -3,16 +3,15 @@ package script
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
 
-	"sigs.k8s.io/yaml"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // Cluster is one real cluster that a story works on.
@@ -24,7 +23,7 @@ type Cluster struct {
 	// Audit is the path of the API server's audit log; empty where there is none.
 	Audit string
 
-	config *kubeconfig
+	config *rest.Config
 	client *http.Client
 }
 
@@ -36,135 +35,44 @@ type APIServer interface {
 	ResumeAPIServer() error
 }
 
-// kubeconfig is the part of a kubeconfig file that stories use.
-type kubeconfig struct {
-	APIVersion     string         `json:"apiVersion"`
-	Kind           string         `json:"kind"`
-	CurrentContext string         `json:"current-context"`
-	Clusters       []namedCluster `json:"clusters"`
-	Users          []namedUser    `json:"users"`
-	Contexts       []namedContext `json:"contexts"`
-}
-
-type namedCluster struct {
-	Name    string  `json:"name"`
-	Cluster cluster `json:"cluster"`
-}
-
-type cluster struct {
-	Server string `json:"server"`
-	CA     []byte `json:"certificate-authority-data"`
-}
-
-type namedUser struct {
-	Name string `json:"name"`
-	User user   `json:"user"`
-}
-
-type user struct {
-	Cert  []byte `json:"client-certificate-data,omitempty"`
-	Key   []byte `json:"client-key-data,omitempty"`
-	Token string `json:"token,omitempty"`
-}
-
-type namedContext struct {
-	Name    string     `json:"name"`
-	Context contextRef `json:"context"`
-}
-
-type contextRef struct {
-	Cluster   string `json:"cluster"`
-	User      string `json:"user"`
-	Namespace string `json:"namespace,omitempty"`
-}
-
-// oneContext returns a kubeconfig with a single context.
-func oneContext(name, namespace string, c cluster, u user) *kubeconfig {
-	return &kubeconfig{
-		APIVersion: "v1", Kind: "Config", CurrentContext: name,
-		Clusters: []namedCluster{{name, c}},
-		Users:    []namedUser{{name, u}},
-		Contexts: []namedContext{{name, contextRef{name, name, namespace}}},
-	}
-}
-
-// add adds another kubeconfig's single context.
-func (k *kubeconfig) add(o *kubeconfig) {
-	k.Clusters = append(k.Clusters, o.Clusters...)
-	k.Users = append(k.Users, o.Users...)
-	k.Contexts = append(k.Contexts, o.Contexts...)
-}
-
-func (k *kubeconfig) write(path string) error {
-	b, err := json.MarshalIndent(k, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, b, 0o600)
-}
-
 // OpenCluster returns the cluster that a context of a kubeconfig file names, with
 // that context's rights. An empty context means the current one.
 func OpenCluster(name, file, context string) (*Cluster, error) {
-	b, err := os.ReadFile(file)
+	all, err := clientcmd.LoadFromFile(file)
 	if err != nil {
 		return nil, err
 	}
-	var all kubeconfig
-	if err := yaml.Unmarshal(b, &all); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+	c := &Cluster{Name: name}
+	if c.config, err = clientcmd.NewNonInteractiveClientConfig(*all, context, &clientcmd.ConfigOverrides{}, nil).ClientConfig(); err != nil {
+		return nil, fmt.Errorf("context %q of %s: %w", context, file, err)
 	}
-	if context == "" {
-		context = all.CurrentContext
-	}
-	var ref contextRef
-	var at cluster
-	var as user
-	for _, c := range all.Contexts {
-		if c.Name == context {
-			ref = c.Context
-		}
-	}
-	for _, c := range all.Clusters {
-		if c.Name == ref.Cluster {
-			at = c.Cluster
-		}
-	}
-	for _, u := range all.Users {
-		if u.Name == ref.User {
-			as = u.User
-		}
-	}
-	c := &Cluster{Name: name, config: oneContext(name, "", at, as)}
-	c.client, err = httpClient(at, as)
-	if err != nil {
+	c.config.Timeout = 20 * time.Second
+	if c.client, err = rest.HTTPClientFor(c.config); err != nil {
 		return nil, fmt.Errorf("context %q of %s: %w", context, file, err)
 	}
 	return c, nil
 }
 
-func httpClient(c cluster, u user) (*http.Client, error) {
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(c.CA) {
-		return nil, fmt.Errorf("no certificate authority")
-	}
-	config := &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-	if len(u.Cert) > 0 {
-		pair, err := tls.X509KeyPair(u.Cert, u.Key)
-		if err != nil {
-			return nil, err
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}, Timeout: 20 * time.Second}, nil
+// at returns the cluster's address and certificate authority.
+func (c *Cluster) at() *clientcmdapi.Cluster {
+	return &clientcmdapi.Cluster{Server: c.config.Host, CertificateAuthorityData: c.config.CAData}
 }
 
-// at returns the cluster's address and certificate authority.
-func (c *Cluster) at() cluster { return c.config.Clusters[0].Cluster }
-
 // kubeconfig returns a kubeconfig with the administrator's rights and a default namespace.
-func (c *Cluster) kubeconfig(context, namespace string) *kubeconfig {
-	return oneContext(context, namespace, c.at(), c.config.Users[0].User)
+func (c *Cluster) kubeconfig(context, namespace string) *clientcmdapi.Config {
+	return oneContext(context, namespace, c.at(), &clientcmdapi.AuthInfo{
+		ClientCertificateData: c.config.CertData, ClientKeyData: c.config.KeyData,
+	})
+}
+
+// oneContext returns a kubeconfig with a single context.
+func oneContext(name, namespace string, at *clientcmdapi.Cluster, as *clientcmdapi.AuthInfo) *clientcmdapi.Config {
+	k := clientcmdapi.NewConfig()
+	k.CurrentContext = name
+	k.Clusters[name] = at
+	k.AuthInfos[name] = as
+	k.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name, Namespace: namespace}
+	return k
 }
 
 // Do sends a request with the administrator's rights; in and out are JSON, nil for none.
@@ -177,7 +85,7 @@ func (c *Cluster) Do(ctx context.Context, method, path string, in, out any) erro
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.at().Server+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.config.Host+path, body)
 	if err != nil {
 		return err
 	}

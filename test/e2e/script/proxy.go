@@ -2,7 +2,6 @@ package script
 
 import (
 	"bytes"
-	"crypto/tls"
 	"encoding/binary"
 	"encoding/pem"
 	"fmt"
@@ -16,6 +15,8 @@ import (
 	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"k8s.io/client-go/rest"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // proxy stands before a real API server and can make it fail as such servers, and
@@ -85,7 +86,12 @@ func setFault(s *story, args []string) (string, error) {
 }
 
 func newProxy(c *Cluster) (*proxy, error) {
-	target, err := url.Parse(c.at().Server)
+	target, err := url.Parse(c.config.Host)
+	if err != nil {
+		return nil, err
+	}
+	// The client's own credentials pass; only the server's certificate is the administrator's affair.
+	trust, err := rest.TLSConfigFor(rest.AnonymousClientConfig(c.config))
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +101,7 @@ func newProxy(c *Cluster) (*proxy, error) {
 			r.SetURL(target)
 			r.Out.Header.Set("Accept-Encoding", "identity") // events are read here, too
 		},
-		// The client's own credentials pass; only the server's certificate is the administrator's affair.
-		Transport: &http.Transport{
-			TLSClientConfig:   &tls.Config{RootCAs: c.client.Transport.(*http.Transport).TLSClientConfig.RootCAs, MinVersion: tls.VersionTLS12},
-			ForceAttemptHTTP2: true,
-		},
+		Transport:      &http.Transport{TLSClientConfig: trust, ForceAttemptHTTP2: true},
 		FlushInterval:  -1,
 		ErrorLog:       log.New(io.Discard, "", 0), // it fails on purpose
 		ModifyResponse: p.modify,
@@ -113,9 +115,9 @@ func newProxy(c *Cluster) (*proxy, error) {
 }
 
 // at returns the proxy's address and certificate authority.
-func (p *proxy) at() cluster {
+func (p *proxy) at() *clientcmdapi.Cluster {
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.server.Certificate().Raw})
-	return cluster{Server: p.server.URL, CA: ca}
+	return &clientcmdapi.Cluster{Server: p.server.URL, CertificateAuthorityData: ca}
 }
 
 func (p *proxy) close() {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -17,6 +18,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/projectcontour/gimbal/lab/openstack"
 )
@@ -74,7 +77,7 @@ type story struct {
 	dir             string
 	environ         []string
 	ctx             context.Context
-	kubeconfig      *kubeconfig
+	kubeconfig      *clientcmdapi.Config
 
 	mu       sync.Mutex
 	clusters map[string]*Cluster
@@ -196,8 +199,11 @@ func (s *story) furnish() error {
 func (s *story) enter(c *Cluster) error {
 	s.mu.Lock()
 	s.clusters[c.Name] = c
-	s.kubeconfig.add(c.kubeconfig(c.Name, s.team))
-	err := s.kubeconfig.write(s.file("kubeconfig"))
+	k := c.kubeconfig(c.Name, s.team)
+	maps.Copy(s.kubeconfig.Clusters, k.Clusters)
+	maps.Copy(s.kubeconfig.AuthInfos, k.AuthInfos)
+	maps.Copy(s.kubeconfig.Contexts, k.Contexts)
+	err := clientcmd.WriteToFile(*s.kubeconfig, s.file("kubeconfig"))
 	s.mu.Unlock()
 	if err != nil {
 		return err

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/yaml"
 )
 
@@ -42,7 +44,7 @@ func (s *story) grant() error {
 	if err != nil {
 		return err
 	}
-	return oneContext("central", "", s.Central.at(), user{Token: token}).write(s.file("agent-kubeconfig"))
+	return clientcmd.WriteToFile(*oneContext("central", "", s.Central.at(), &clientcmdapi.AuthInfo{Token: token}), s.file("agent-kubeconfig"))
 }
 
 const rbac = "/apis/rbac.authorization.k8s.io/v1/"
@@ -101,16 +103,16 @@ func printKubeconfig(s *story, args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, err := yaml.Marshal(k)
+	b, err := clientcmd.Write(*k)
 	return string(b), err
 }
 
 // upstreamKubeconfig makes a kubeconfig for a cluster or a proxy before one.
-func (s *story) upstreamKubeconfig(name, tokenFile string) (*kubeconfig, error) {
+func (s *story) upstreamKubeconfig(name, tokenFile string) (*clientcmdapi.Config, error) {
 	s.mu.Lock()
 	p := s.proxies[name]
 	s.mu.Unlock()
-	var at cluster
+	var at *clientcmdapi.Cluster
 	if p != nil {
 		at, name = p.at(), p.before.Name
 	}
@@ -131,7 +133,7 @@ func (s *story) upstreamKubeconfig(name, tokenFile string) (*kubeconfig, error) 
 	} else if token, err = c.token(s.ctx, upstreamNamespace, upstreamAccount); err != nil {
 		return nil, err
 	}
-	return oneContext("upstream", "", at, user{Token: token}), nil
+	return oneContext("upstream", "", at, &clientcmdapi.AuthInfo{Token: token}), nil
 }
 
 // upstream adds an upstream as an operator does: a Secret with its credentials, and an
@@ -182,7 +184,7 @@ func (s *story) credentials(name, of string) (kind string, spec map[string]any, 
 	if err != nil {
 		return "", nil, nil, err
 	}
-	b, err := yaml.Marshal(k)
+	b, err := clientcmd.Write(*k)
 	return "kubernetes", map[string]any{"kubeconfigSecret": map[string]any{"name": name}}, map[string]string{"kubeconfig": string(b)}, err
 }
 
