@@ -34,6 +34,7 @@ func (o Object) String(name string) string {
 // access is all that a client needs to know.
 type access struct {
 	AuthURL, OctaviaURL, CA                              string
+	NeutronURL                                           string // empty where there is none
 	AdminPassword, DiscovererPassword, ServicePassword   string
 	ApplicationCredentialID, ApplicationCredentialSecret string
 	Heartbeats, HeartbeatKey                             string
@@ -92,7 +93,7 @@ func (c *Client) AuthURL() string { return c.access.AuthURL }
 // OctaviaURL is Octavia's.
 func (c *Client) OctaviaURL() string { return c.access.OctaviaURL }
 
-// CA is the authority, in PEM, of both services' certificates.
+// CA is the authority, in PEM, of the services' certificates.
 func (c *Client) CA() []byte { return []byte(c.access.CA) }
 
 // CloudsYAML is a clouds.yaml in which the cloud called name is this one, as the

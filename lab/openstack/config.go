@@ -3,8 +3,10 @@ package openstack
 import (
 	"context"
 	_ "embed"
+	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/template"
 	"time"
@@ -19,13 +21,31 @@ type Settings struct {
 	// StockPolicy leaves out the policy that lets the role
 	// load-balancer_global_observer list every project's load balancers.
 	StockPolicy bool
+	// Network is the Neutron; whether there is one can't be changed.
+	Network Network
 }
+
+// Network says whether there is a Neutron, and what the role load-balancer_global_observer sees there.
+type Network string
+
+const (
+	// NoNetwork is none.
+	NoNetwork Network = ""
+	// OwnNetwork is one where the role sees what is its own project's, as Neutron's stock policy has it.
+	OwnNetwork Network = "own"
+	// GlobalNetwork is one where the role sees every project's floating addresses.
+	GlobalNetwork Network = "global"
+)
 
 // Configure changes the settings and starts the services that they concern again. No
 // load balancer may be pending.
 func (o *OpenStack) Configure(ctx context.Context, s Settings) error {
 	o.mu.Lock()
 	old := o.settings
+	if (s.Network == NoNetwork) != (old.Network == NoNetwork) {
+		o.mu.Unlock()
+		return fmt.Errorf("the network of %s is %q; whether there is one can't be changed", o.opts.Name, old.Network)
+	}
 	o.settings = s
 	o.mu.Unlock()
 	if err := o.writeConfigs(); err != nil {
@@ -33,6 +53,11 @@ func (o *OpenStack) Configure(ctx context.Context, s Settings) error {
 	}
 	if s.TokenLifetime != old.TokenLifetime {
 		if err := o.restart(ctx, Keystone); err != nil {
+			return err
+		}
+	}
+	if s.Network != old.Network {
+		if err := o.restart(ctx, Neutron); err != nil {
 			return err
 		}
 	}
@@ -56,7 +81,15 @@ var (
 	keystoneConf string
 	//go:embed octavia.conf.tmpl
 	octaviaConf string
+	//go:embed neutron.conf.tmpl
+	neutronConf string
 )
+
+// globalNetworkPolicy is what docs/operator-guide.md tells an operator to write: Neutron's stock rules, and the role.
+const globalNetworkPolicy = `"context_with_global_access": "role:` + globalObserver + `"
+"get_floatingip": "rule:admin_only or (role:reader and project_id:%(project_id)s) or role:` + globalObserver + `"
+"get_port": "rule:admin_only or rule:service_api or (role:reader and rule:network_owner) or (role:reader and project_id:%(project_id)s) or role:` + globalObserver + `"
+`
 
 // writeFiles writes what the services need besides their data.
 func (o *OpenStack) writeFiles() error {
@@ -79,22 +112,28 @@ func (o *OpenStack) writeConfigs() error {
 	if s.TokenLifetime == 0 {
 		s.TokenLifetime = time.Hour
 	}
-	policy := "{}\n"
+	const nothing = "{}\n"
+	policies := map[string]string{"policy.yaml": nothing, "neutron-policy.yaml": nothing}
 	if !s.StockPolicy {
-		policy = `"load-balancer:global_observer": "role:admin or role:` + globalObserver + `"` + "\n"
+		policies["policy.yaml"] = `"load-balancer:global_observer": "role:admin or role:` + globalObserver + `"` + "\n"
 	}
-	if err := os.WriteFile(o.file("policy.yaml"), []byte(policy), 0o644); err != nil {
-		return err
+	if s.Network == GlobalNetwork {
+		policies["neutron-policy.yaml"] = globalNetworkPolicy
+	}
+	for name, policy := range policies {
+		if err := os.WriteFile(o.file(name), []byte(policy), 0o644); err != nil {
+			return err
+		}
 	}
 	heartbeats, port, err := net.SplitHostPort(o.access.Heartbeats)
 	if err != nil {
 		return err
 	}
 	values := map[string]any{
-		"Dir": o.opts.Dir, "TokenSeconds": int(s.TokenLifetime.Seconds()), "PageLimit": s.PageLimit,
+		"Dir": o.opts.Dir, "Site": filepath.Join(filepath.Dir(o.python), "site"), "TokenSeconds": int(s.TokenLifetime.Seconds()), "PageLimit": s.PageLimit,
 		"Access": o.access, "KeystoneURL": strings.TrimSuffix(o.access.AuthURL, "/v3"), "HeartbeatAddress": heartbeats, "HeartbeatPort": port,
 	}
-	for name, text := range map[string]string{"keystone.conf": keystoneConf, "octavia.conf": octaviaConf} {
+	for name, text := range map[string]string{"keystone.conf": keystoneConf, "octavia.conf": octaviaConf, "neutron.conf": neutronConf} {
 		t, err := template.New(name).Option("missingkey=error").Parse(text)
 		if err != nil {
 			return err

@@ -31,7 +31,7 @@ func (o *OpenStack) openFront(name string) error {
 	if err != nil {
 		return fmt.Errorf("certificate of %s: %w", name, err)
 	}
-	address := o.address(map[string]int{Keystone: o.opts.KeystonePort, Octavia: o.opts.OctaviaPort}[name])
+	address := o.address(map[string]int{Keystone: o.opts.KeystonePort, Octavia: o.opts.OctaviaPort, Neutron: o.neutronPort}[name])
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen for %s of %s: %w", name, o.opts.Name, err)

@@ -28,7 +28,11 @@ func (c *Client) bootstrap(ctx context.Context) error {
 	if err := c.makeUser(ctx, "octavia", c.access.ServicePassword, "service", "admin"); err != nil {
 		return err
 	}
-	for name, service := range map[string][2]string{"keystone": {"identity", c.access.AuthURL}, "octavia": {"load-balancer", c.access.OctaviaURL}} {
+	services := map[string][2]string{Keystone: {"identity", c.access.AuthURL}, Octavia: {"load-balancer", c.access.OctaviaURL}}
+	if c.access.NeutronURL != "" {
+		services[Neutron] = [2]string{"network", c.access.NeutronURL}
+	}
+	for name, service := range services {
 		id, err := c.create(ctx, "service", Object{"name": name, "type": service[0]})
 		if err != nil {
 			return err

@@ -1,7 +1,7 @@
 // Package openstack starts a real OpenStack, as far as load balancers go: Keystone,
-// and Octavia whose amphorae do nothing, as plain processes. Their users reach both
-// by TLS. It needs no root, is ready in seconds, and its processes die with the
-// caller's.
+// Octavia whose amphorae do nothing, and where it is wanted a Neutron without agents,
+// as plain processes. Their users reach them by TLS. It needs no root, is ready in
+// seconds, and its processes die with the caller's.
 package openstack
 
 import (
@@ -49,6 +49,7 @@ type OpenStack struct {
 	temporary     bool
 	ca            *pki.Authority
 	python, mysql string
+	neutronPort   int // 0 where there is none
 
 	mu       sync.Mutex
 	settings Settings
@@ -138,7 +139,11 @@ func (o *OpenStack) prepareAccess() error {
 	if err != nil {
 		return err
 	}
-	for _, port := range []*int{&o.opts.KeystonePort, &o.opts.OctaviaPort} {
+	ports := []*int{&o.opts.KeystonePort, &o.opts.OctaviaPort}
+	if o.opts.Settings.Network != NoNetwork {
+		ports = append(ports, &o.neutronPort)
+	}
+	for _, port := range ports {
 		if *port == 0 {
 			if *port, err = process.FreePort("", o.opts.Address.String()); err != nil {
 				return err
@@ -149,8 +154,12 @@ func (o *OpenStack) prepareAccess() error {
 	if err != nil {
 		return err
 	}
+	neutron := ""
+	if o.neutronPort != 0 {
+		neutron = "https://" + o.address(o.neutronPort)
+	}
 	o.Client, err = newClient(access{
-		AuthURL: "https://" + o.address(o.opts.KeystonePort) + "/v3", OctaviaURL: "https://" + o.address(o.opts.OctaviaPort),
+		AuthURL: "https://" + o.address(o.opts.KeystonePort) + "/v3", OctaviaURL: "https://" + o.address(o.opts.OctaviaPort), NeutronURL: neutron,
 		CA: string(o.ca.PEM()), AdminPassword: string(password), DiscovererPassword: newPassword(),
 		ServicePassword: newPassword(), Heartbeats: o.address(beats), HeartbeatKey: newPassword(),
 	})
@@ -162,21 +171,29 @@ func (o *OpenStack) address(port int) string {
 }
 
 func (o *OpenStack) start(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
+	group, all := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := o.StartService(ctx, MariaDB); err != nil {
+		if err := o.StartService(all, MariaDB); err != nil {
 			return err
 		}
-		return o.StartService(ctx, Octavia)
+		if o.neutronPort != 0 {
+			group.Go(func() error { return o.StartService(all, Neutron) })
+		}
+		return o.StartService(all, Octavia)
 	})
 	group.Go(func() error {
-		if err := o.StartService(ctx, Keystone); err != nil {
+		if err := o.StartService(all, Keystone); err != nil {
 			return err
 		}
-		return o.bootstrap(ctx)
+		return o.bootstrap(all)
 	})
 	if err := group.Wait(); err != nil {
 		return err
+	}
+	if o.neutronPort != 0 {
+		if err := o.makeNetworks(ctx); err != nil {
+			return err
+		}
 	}
 	if err := os.WriteFile(o.CloudsFile(), o.userClouds(o.opts.Name), 0o600); err != nil {
 		return err

@@ -1,4 +1,4 @@
-"""serve.py keystone|octavia CONFIG: one of OpenStack's services, on a unix socket named after it.
+"""serve.py keystone|octavia|neutron CONFIG: one of OpenStack's services, on a unix socket named after it.
 
 With Octavia's API its worker and the receiver of its amphorae's heartbeats run in
 one process, joined by an in-process transport instead of a message broker.
@@ -13,7 +13,7 @@ import sqlalchemy
 import waitress
 
 which, config = sys.argv[1:]
-sys.argv = [which]  # both applications read the arguments themselves
+sys.argv = [which]  # the applications read the arguments themselves
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
@@ -42,5 +42,11 @@ def octavia():
     return application
 
 
-waitress.serve({"keystone": keystone, "octavia": octavia}[which](), unix_socket=which + ".sock",
+def neutron():
+    os.environ["OS_NEUTRON_CONFIG_DIR"], os.environ["OS_NEUTRON_CONFIG_FILES"] = os.path.split(config)
+    from neutron.wsgi.api import application
+    return application
+
+
+waitress.serve({"keystone": keystone, "octavia": octavia, "neutron": neutron}[which](), unix_socket=which + ".sock",
                threads=8, ident=which, url_scheme="https")

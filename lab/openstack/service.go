@@ -18,16 +18,21 @@ const (
 	Keystone = "keystone"
 	Octavia  = "octavia"
 	MariaDB  = "mariadb"
+	Neutron  = "neutron"
 )
 
-// Services lists the services: Keystone, Octavia, and MariaDB, which is Octavia's database.
+// Services lists the services that there always are: Keystone, Octavia, and MariaDB, which is Octavia's database.
 func Services() []string { return []string{Keystone, Octavia, MariaDB} }
 
 // StartService starts a service, where it doesn't run, with the data and at the
 // address that it had before, and returns once it answers.
 func (o *OpenStack) StartService(ctx context.Context, name string) error {
-	if !slices.Contains(Services(), name) {
-		return fmt.Errorf("there is no service %q; there are %s", name, strings.Join(Services(), ", "))
+	services := Services()
+	if o.neutronPort != 0 {
+		services = append(services, Neutron)
+	}
+	if !slices.Contains(services, name) {
+		return fmt.Errorf("there is no service %q; there are %s", name, strings.Join(services, ", "))
 	}
 	p, err := o.spawn(name)
 	if err != nil {
@@ -132,7 +137,7 @@ func (o *OpenStack) ready(ctx context.Context, name string) error {
 		return o.greeted(ctx)
 	}
 	client := http.Client{Transport: unixTransport(o.socket(name))}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+name+map[string]string{Keystone: "/v3", Octavia: "/"}[name], nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+name+map[string]string{Keystone: "/v3", Octavia: "/", Neutron: "/"}[name], nil)
 	if err != nil {
 		return err
 	}

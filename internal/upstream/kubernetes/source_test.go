@@ -202,7 +202,7 @@ func TestSecondPageFails(t *testing.T) {
 	r.WaitFor(t, "ServerError")
 	completed := r.Seen().Completed
 	probes.Store(0)
-	r.Wait(t, "four probes", func(got upstreamtest.Reports) bool { return probes.Load() > 8 })
+	r.Wait(t, "four probes", func(upstreamtest.Reports) bool { return probes.Load() > 8 })
 	if r.Seen().Completed != completed {
 		t.Error("complete while the second page fails")
 	}

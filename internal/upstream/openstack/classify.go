@@ -42,6 +42,8 @@ func reasonOf(err error) (upstream.Reason, string) {
 		return upstream.ReasonTooLarge, "look for objects of extraordinary size in the cloud"
 	case errors.Is(err, errOwnProjectOnly):
 		return upstream.ReasonForbidden, grantHint
+	case errors.Is(err, errOwnAddressesOnly):
+		return upstream.ReasonForbidden, "give its role the policy for it in Neutron (docs/operator-guide.md#vip-addressing), or include its own project only in spec.openstack.projects"
 	case errors.Is(err, errNoProject):
 		return upstream.ReasonUnauthorized, "give project_name or project_id in the clouds.yaml"
 	case errors.As(err, &endpoint):
@@ -93,7 +95,7 @@ func describe(err error, secrets []string) string {
 	switch {
 	case strings.Contains(answer.URL, "/v2.0/lbaas/"):
 		who = "Octavia"
-	case strings.Contains(answer.URL, "/v2.0/floatingips"):
+	case strings.Contains(answer.URL, "/v2.0/floatingips"), strings.Contains(answer.URL, "/v2.0/ports"):
 		who = "Neutron"
 	}
 	text := fmt.Sprintf("%s answered %d %s", who, answer.Actual, http.StatusText(answer.Actual))
@@ -119,9 +121,9 @@ func wayOut(f upstream.Fault) string {
 	case upstream.NameUnknown:
 		return "the server's name can't be resolved: check auth_url, Keystone's catalog, and the agent's DNS"
 	case upstream.NotConnected:
-		return "check that Keystone and Octavia run and that the agent's network reaches them"
+		return "check that Keystone, Octavia and, with VIP addressing, Neutron run and that the agent's network reaches them"
 	case upstream.NoAnswer:
-		return "check Keystone's and Octavia's load and the network"
+		return "check the load of Keystone, Octavia and, with VIP addressing, Neutron, and the network"
 	case upstream.Disconnected:
 		return "the connection broke: check Keystone, Octavia and the network"
 	case upstream.UnknownAuthority:

@@ -35,7 +35,7 @@ type lists struct {
 	clock         time.Time // the server's, before the load balancers were listed
 	listeners     []listener
 	pools         []pool
-	floating      map[string]string // addresses by port
+	floating      floating
 }
 
 // cycle reads the cloud: everything in bulk but members, and those of the load balancers
@@ -54,7 +54,10 @@ func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, erro
 		return nil, err
 	}
 	now, clock, projects, total := time.Now(), l.clock, l.projects, len(l.loadBalancers)
-	trees := s.trees(l) // from here on the lists, which are large, can go
+	trees := s.trees(l)
+	if err := s.seesFloating(ctx, trees, l.floating); err != nil {
+		return nil, err
+	} // from here on the lists, which are large, can go
 	entries := make(map[string]*entry, len(trees))
 	var readings []*reading
 	for _, t := range trees {
@@ -100,7 +103,7 @@ func (s *Source) members(p *poolTree, read *usage) collection {
 // lists reads everything but members. The load balancers come first, so that what
 // changes later on shows when they are read again, and so do rights that are lost meanwhile.
 func (s *Source) lists(ctx context.Context, before *inventory) (*lists, error) {
-	l := &lists{floating: map[string]string{}}
+	l := &lists{}
 	group, all := errgroup.WithContext(ctx)
 	group.Go(func() (err error) { l.projects, err = s.projects(all, before); return err })
 	group.Go(func() (err error) {
@@ -228,23 +231,6 @@ func (s *Source) probe(ctx context.Context) error {
 	return group.Wait()
 }
 
-// floatingIPs returns the floating addresses that Neutron knows, by the port they lead to; none without Neutron.
-func (s *Source) floatingIPs(ctx context.Context) (map[string]string, error) {
-	addresses := map[string]string{}
-	if s.session.neutron == "" {
-		return addresses, nil
-	}
-	all, _, err := list[floatingIP](ctx, s.session, collection{
-		api: s.session.neutron, path: "floatingips", name: "floatingips", objects: s.options.Limits.Slices, bytes: s.options.Limits.Bytes, read: new(usage),
-	})
-	for _, f := range all {
-		if f.Port != "" {
-			addresses[f.Port] = f.Address
-		}
-	}
-	return addresses, err
-}
-
 // trees puts together what hangs below each load balancer that is selected.
 func (s *Source) trees(l *lists) []*tree {
 	places := s.options.Selection.places(l.projects, s.session.project.Domain.ID)
@@ -261,7 +247,7 @@ func (s *Source) trees(l *lists) []*tree {
 		lb.sort()
 		t := &tree{loadBalancer: lb, place: at}
 		if s.options.Addressing == v1alpha1.AddressingVIP {
-			t.addresses = addressesOf(lb, l.floating)
+			t.addresses = addressesOf(lb, l.floating.byPort)
 		}
 		byID[lb.ID] = t
 		trees = append(trees, t)
@@ -287,20 +273,6 @@ func (s *Source) trees(l *lists) []*tree {
 		slices.SortFunc(t.pools, func(a, b *poolTree) int { return strings.Compare(a.ID, b.ID) })
 	}
 	return trees
-}
-
-// addressesOf returns a load balancer's addresses: the floating one in place of each that has one.
-func addressesOf(lb loadBalancer, floating map[string]string) []string {
-	var addresses []string
-	for _, v := range append([]vip{{lb.VIPAddress, lb.VIPPort}}, lb.AdditionalVIPs...) {
-		if f := floating[v.Port]; f != "" {
-			v.Address = f
-		}
-		if v.Address != "" && !slices.Contains(addresses, v.Address) {
-			addresses = append(addresses, v.Address)
-		}
-	}
-	return addresses
 }
 
 // readMembers reads the members of the pools that are to be read, several at once.

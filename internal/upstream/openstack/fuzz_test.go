@@ -111,7 +111,7 @@ func indices(n int) []int {
 
 // FuzzAnswer gives arbitrary bytes as the answers to one kind of request, or to all.
 func FuzzAnswer(f *testing.F) {
-	kinds := []string{"", "POST auth/tokens", "auth/projects", "loadbalancers", "listeners", "pools", "members", "loadbalancers?project_id", "floatingips"}
+	kinds := []string{"", "POST auth/tokens", "auth/projects", "loadbalancers", "listeners", "pools", "members", "loadbalancers?project_id", "floatingips", "ports"}
 	const lb = `{"id":"a","project_id":"%032x","provisioning_status":"ACTIVE","admin_state_up":true,"created_at":"2020-01-01T00:00:00","vip_address":"127.0.0.1","listeners":[{"id":"l"}],"pools":[{"id":"p"}]}`
 	f.Add(byte(3), false, fmt.Appendf(nil, `{"loadbalancers":[`+lb+`],"loadbalancers_links":[]}`, 1))
 	f.Add(byte(3), true, fmt.Appendf(nil, `{"loadbalancers":[`+lb+`],"loadbalancers_links":[{"rel":"next"}]}`, 1))

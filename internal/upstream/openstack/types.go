@@ -76,6 +76,11 @@ func (lb loadBalancer) changed() time.Time {
 	return time.Time{}
 }
 
+// vips returns the load balancer's addresses and their ports.
+func (lb loadBalancer) vips() []vip {
+	return append([]vip{{lb.VIPAddress, lb.VIPPort}}, lb.AdditionalVIPs...)
+}
+
 type listener struct {
 	ID            string `json:"id"`
 	Protocol      string `json:"protocol"`
@@ -175,6 +180,11 @@ type floatingIP struct {
 	ID      string `json:"id"`
 	Address string `json:"floating_ip_address"`
 	Port    string `json:"port_id"`
+	Project string `json:"project_id"`
 }
 
 func (f floatingIP) id() string { return f.ID }
+
+type port struct {
+	ID string `json:"id"`
+}

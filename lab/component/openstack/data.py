@@ -1,6 +1,6 @@
 """data.py MARIADBD: makes, in the working directory, the data that an OpenStack starts with.
 
-mariadb/ holds Octavia's tables; keystone.db Keystone's, with an administrator
+mariadb/ holds Octavia's and Neutron's tables; keystone.db Keystone's, with an administrator
 whose password is in the file password; fernet/ and credential/ Keystone's keys.
 """
 import base64
@@ -53,7 +53,8 @@ flags = ["--user=root"] if os.geteuid() == 0 else []
 server = start(sys.argv[1], "--no-defaults", *flags, "--datadir=" + os.path.abspath("mariadb"), "--socket=mariadb.sock",
                "--skip-networking", "--skip-grant-tables", "--skip-log-bin", "--innodb-log-file-size=8M",
                "--innodb-autoextend-increment=1", "--innodb-fast-shutdown=0", "--innodb-flush-log-at-trx-commit=0")
-write("octavia.conf", "[database]\nconnection = mysql+pymysql://root@localhost/octavia?unix_socket=mariadb/mariadb.sock\n")
+for name in ("octavia", "neutron"):
+    write(name + ".conf", "[database]\nconnection = mysql+pymysql://root@localhost/%s?unix_socket=mariadb/mariadb.sock\n" % name)
 write("keystone.conf", """[database]
 connection = sqlite:///keystone.db
 [fernet_tokens]
@@ -72,14 +73,15 @@ for repository in ("fernet", "credential"):
     for key in ("0", "1"):
         write(os.path.join(repository, key), base64.urlsafe_b64encode(os.urandom(32)).decode())
 with connect(server) as connection, connection.cursor() as cursor:
-    cursor.execute("CREATE DATABASE octavia CHARACTER SET utf8mb4")
-migration = openstack("octavia-db-manage", "--config-file", "octavia.conf", "upgrade", "head")
+    for name in ("octavia", "neutron"):
+        cursor.execute("CREATE DATABASE %s CHARACTER SET utf8mb4" % name)
+migrations = [openstack(name + "-db-manage", "--config-file", name + ".conf", "upgrade", "heads") for name in ("octavia", "neutron")]
 for command in (["db_sync"], ["bootstrap", "--bootstrap-password", password, "--bootstrap-region-id", "RegionOne"]):
     wait(openstack("keystone-manage", "--config-file", "keystone.conf", *command))
-wait(migration)
+wait(*migrations)
 server.terminate()
 wait(server)
-for name in ("octavia.conf", "keystone.conf"):
+for name in ("octavia.conf", "neutron.conf", "keystone.conf"):
     os.remove(name)
 # Whoever shares the cache starts with the same data: nothing in it is secret.
 for parent, _, names in os.walk("."):

@@ -72,7 +72,7 @@ func startCloud(s *story, args []string) (string, error) {
 }
 
 func cloudSettings(args []string) (set openstack.Settings, err error) {
-	const how = usage("a setting is token=DURATION, pages=LIMIT or policy=stock")
+	const how = usage("a setting is token=DURATION, pages=LIMIT, policy=stock, or network=own|global")
 	for _, a := range args {
 		k, v, _ := strings.Cut(a, "=")
 		switch k {
@@ -82,6 +82,8 @@ func cloudSettings(args []string) (set openstack.Settings, err error) {
 			set.PageLimit, err = strconv.Atoi(v)
 		case "policy":
 			set.StockPolicy = v == "stock"
+		case "network":
+			set.Network = openstack.Network(v)
 		default:
 			err = how
 		}
@@ -94,7 +96,7 @@ func cloudSettings(args []string) (set openstack.Settings, err error) {
 
 // service starts, stops, pauses, resumes or configures what a cloud is made of.
 func service(s *story, args []string) (string, error) {
-	how := usage("service CLOUD stop|start|pause|resume keystone|octavia|mariadb, service CLOUD configure [SETTING=VALUE…] or service CLOUD fail page-2|none")
+	how := usage("service CLOUD stop|start|pause|resume keystone|octavia|mariadb|neutron, service CLOUD configure [SETTING=VALUE…] or service CLOUD fail page-2|none")
 	if len(args) < 2 {
 		return "", how
 	}
@@ -179,6 +181,8 @@ func runOpenStack(s *story, args []string) (string, error) {
 		return "", openStackUsage
 	case kind == "project" || kind == "domain":
 		return "", s.identity(ctx, c, args[1], kind, name, fields)
+	case kind == "port" || kind == "floatingip":
+		return "", s.network(ctx, c, args[1], kind, name, fields)
 	case kind == "loadbalancer" && !deep && args[1] == "create":
 		return "", s.createLoadBalancer(ctx, c, name, fields)
 	case kind != "loadbalancer":

@@ -1,8 +1,8 @@
 // Package openstacktest is a Keystone, an Octavia and a Neutron in one process, for what
 // the real ones can't be made to show: faults at a chosen moment, torn answers, and clouds
 // of a size that a test machine can't hold. It stands beside the real servers, which the
-// stories run, and not in their place: its answers are shaped as those of Keystone 30 and
-// Octavia 19 are, with all their fields, and follow their rules of paging and of rights.
+// stories run, and not in their place: its answers are shaped as those of Keystone 30,
+// Octavia 19 and Neutron 29 are, with all their fields, and follow their rules of paging and of rights.
 //
 // It is no product code.
 package openstacktest
@@ -150,7 +150,7 @@ func (c *Cloud) RevokeTokens() {
 
 // Requests returns how often each kind of request came since the last call: "POST
 // auth/tokens", "auth/projects", "identity", "loadbalancers", "loadbalancers?limit=1",
-// "loadbalancers?project_id", "loadbalancers/{id}", "listeners", "pools", "members", "floatingips".
+// "loadbalancers?project_id", "loadbalancers/{id}", "listeners", "pools", "members", "floatingips", "ports".
 func (c *Cloud) Requests() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,8 +169,8 @@ func Kind(r *http.Request) string {
 		return "POST auth/tokens"
 	case strings.HasSuffix(r.URL.Path, "/auth/projects"):
 		return "auth/projects"
-	case strings.HasSuffix(r.URL.Path, "/floatingips"):
-		return "floatingips"
+	case strings.HasPrefix(r.URL.Path, "/network/v2.0/"):
+		return strings.TrimPrefix(r.URL.Path, "/network/v2.0/")
 	case !octavia:
 		return "identity"
 	case strings.HasSuffix(id, "/members"):
@@ -247,8 +247,8 @@ func (c *Cloud) Answer(w http.ResponseWriter, r *http.Request) {
 		c.octavia(w, r, path)
 		return
 	}
-	if r.URL.Path == "/network/v2.0/floatingips" && c.Neutron {
-		c.floatingIPs(w, r)
+	if path, ok := strings.CutPrefix(r.URL.Path, "/network/v2.0/"); ok && c.Neutron {
+		c.neutron(w, r, path)
 		return
 	}
 	http.NotFound(w, r)

@@ -91,7 +91,7 @@ func (c *Cloud) rows(collection string) []row {
 	return rows
 }
 
-// octaviaList writes one page, as octavia/api/common/pagination.py makes them.
+// octaviaList writes one page of what the user may see.
 func (c *Cloud) octaviaList(w http.ResponseWriter, r *http.Request, collection string, rows []row) {
 	q := r.URL.Query()
 	for key := range q {
@@ -111,6 +111,12 @@ func (c *Cloud) octaviaList(w http.ResponseWriter, r *http.Request, collection s
 	if project != "" {
 		rows = slices.DeleteFunc(rows, func(r row) bool { return r.project != project })
 	}
+	c.page(w, r, collection, rows)
+}
+
+// page writes one page of rows, as octavia/api/common/pagination.py makes them.
+func (c *Cloud) page(w http.ResponseWriter, r *http.Request, collection string, rows []row) {
+	q := r.URL.Query()
 	if marker := q.Get("marker"); marker != "" {
 		i := slices.IndexFunc(rows, func(r row) bool { return r.id == marker })
 		if i < 0 {
@@ -136,22 +142,6 @@ func (c *Cloud) octaviaList(w http.ResponseWriter, r *http.Request, collection s
 		links = append(links, object{"rel": "next", "href": at + "&marker=" + page[len(page)-1].id})
 	}
 	write(w, http.StatusOK, object{collection: objects, collection + "_links": links})
-}
-
-// floatingIPs answers in Neutron's place.
-func (c *Cloud) floatingIPs(w http.ResponseWriter, r *http.Request) {
-	var rows []row
-	for _, f := range c.state.FloatingIPs {
-		rows = append(rows, row{f.ID, "", func() object {
-			return object{
-				"id": f.ID, "floating_ip_address": f.Address, "port_id": orNull(f.Port), "fixed_ip_address": nil, "router_id": nil, "status": "ACTIVE",
-				"floating_network_id": "33333333-0000-4000-8000-000000000000", "description": "", "tags": []string{},
-				"project_id": c.state.home().ID, "tenant_id": c.state.home().ID, "revision_number": 1,
-				"created_at": "2025-01-01T00:00:00Z", "updated_at": "2025-01-01T00:00:00Z", "port_details": nil, "qos_policy_id": nil, "port_forwardings": []string{},
-			}
-		}})
-	}
-	c.octaviaList(w, r, "floatingips", rows)
 }
 
 func (lb *LoadBalancer) row(c *Cloud) object {

@@ -13,6 +13,8 @@ type State struct {
 	FloatingIPs   []FloatingIP
 	// OwnOnly says that the user is no global observer.
 	OwnOnly bool
+	// OwnNetworkOnly says that Neutron shows the user what is its own project's.
+	OwnNetworkOnly bool
 	// Forbidden says that Octavia's policy lets the user do nothing.
 	Forbidden bool
 	// PasswordChanged says that the user's password isn't Password any more.
@@ -22,8 +24,8 @@ type State struct {
 // Project is one of Keystone.
 type Project struct{ ID, Name, Domain string }
 
-// FloatingIP is one of Neutron.
-type FloatingIP struct{ ID, Address, Port string }
+// FloatingIP is one of Neutron. Its project is the credential's own where empty.
+type FloatingIP struct{ ID, Address, Port, Project string }
 
 // LoadBalancer is one of Octavia, with all that hangs below it. What is empty has the
 // value of one that is well.
