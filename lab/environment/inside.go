@@ -2,7 +2,6 @@ package environment
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/projectcontour/gimbal/lab/cluster"
 	"github.com/projectcontour/gimbal/lab/component"
@@ -130,29 +130,15 @@ func (in *inside) startCluster(ctx context.Context, plan network.Cluster, netNS 
 // mergeKubeconfigs writes one kubeconfig with every cluster's context. As sudo's
 // user is whom it is for, that user owns it.
 func (in *inside) mergeKubeconfigs() error {
-	var merged map[string]any
+	var rules clientcmd.ClientConfigLoadingRules
 	for _, plan := range in.state.Plan.Clusters {
-		b, err := os.ReadFile(in.clusters[plan.Name].Kubeconfig())
-		if err != nil {
-			return fmt.Errorf("merge the kubeconfigs: %w", err)
-		}
-		var one map[string]any
-		if err := json.Unmarshal(b, &one); err != nil {
-			return fmt.Errorf("merge the kubeconfigs: %w", err)
-		}
-		if merged == nil {
-			merged = one
-			continue
-		}
-		for _, list := range []string{"clusters", "users", "contexts"} {
-			merged[list] = append(merged[list].([]any), one[list].([]any)...)
-		}
+		rules.Precedence = append(rules.Precedence, in.clusters[plan.Name].Kubeconfig())
 	}
-	b, err := json.MarshalIndent(merged, "", "  ")
+	merged, err := rules.Load()
 	if err != nil {
 		return fmt.Errorf("merge the kubeconfigs: %w", err)
 	}
-	if err := os.WriteFile(in.state.Kubeconfig(), append(b, '\n'), 0o600); err != nil {
+	if err := clientcmd.WriteToFile(*merged, in.state.Kubeconfig()); err != nil {
 		return fmt.Errorf("merge the kubeconfigs: %w", err)
 	}
 	return giveAway(in.state.Kubeconfig())

@@ -57,7 +57,8 @@ func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, erro
 	trees := s.trees(l)
 	if err := s.seesFloating(ctx, trees, l.floating); err != nil {
 		return nil, err
-	} // from here on the lists, which are large, can go
+	}
+	// From here on the lists, which are large, can go.
 	entries := make(map[string]*entry, len(trees))
 	var readings []*reading
 	for _, t := range trees {

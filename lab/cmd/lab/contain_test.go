@@ -73,8 +73,9 @@ func TestContainment(t *testing.T) {
 		t.Errorf("down: %v\n%s", err, out)
 	}
 	awaitNothing(t, b, namespace)
-	if err := ended.cmd.Wait(); err != nil {
-		t.Errorf("a lab that was asked to end ends with %v", err)
+	<-ended.over
+	if ended.err != nil {
+		t.Errorf("a lab that was asked to end ends with %v", ended.err)
 	}
 }
 
@@ -83,6 +84,9 @@ type testLab struct {
 	binary, root string
 	cmd          *exec.Cmd
 	log          string
+
+	over chan struct{} // closed when it has ended
+	err  error         // how
 }
 
 func newLab(t *testing.T, binary string, flags ...string) *testLab {
@@ -98,7 +102,7 @@ func newLab(t *testing.T, binary string, flags ...string) *testLab {
 	if err := os.Symlink(filepath.Join(real, "lab"), filepath.Join(root, "lab")); err != nil {
 		t.Fatal(err)
 	}
-	l := &testLab{binary: binary, root: root, log: filepath.Join(root, "log")}
+	l := &testLab{binary: binary, root: root, log: filepath.Join(root, "log"), over: make(chan struct{})}
 	log, err := os.Create(l.log)
 	if err != nil {
 		t.Fatal(err)
@@ -110,9 +114,13 @@ func newLab(t *testing.T, binary string, flags ...string) *testLab {
 	if err := l.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		l.err = l.cmd.Wait()
+		close(l.over)
+	}()
 	t.Cleanup(func() {
 		_ = l.cmd.Process.Signal(syscall.SIGTERM)
-		_ = l.cmd.Wait()
+		<-l.over
 	})
 	return l
 }
@@ -129,8 +137,10 @@ func (l *testLab) awaitReady(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	err := process.Await(ctx, nil, func(context.Context) error {
-		if err := syscall.Kill(l.cmd.Process.Pid, 0); err != nil {
+		select {
+		case <-l.over:
 			cancel()
+		default:
 		}
 		out, err := l.run("status")
 		if err == nil && !bytes.Contains(out, []byte(": ready")) {
