@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/tools/clientcmd"
+
 	"github.com/projectcontour/gimbal/lab/controlplane"
 )
 
@@ -43,8 +45,8 @@ func TestControlPlane(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the controllers made no default ServiceAccount: %v", err)
 	}
-	if s := string(k); !strings.Contains(s, c.URL()) || !strings.Contains(s, `"token"`) || strings.Contains(s, dir) {
-		t.Errorf("kubeconfig lacks the server or the token, or names a file:\n%s", s)
+	if config, err := clientcmd.RESTConfigFromKubeConfig(k); err != nil || config.Host != c.URL() || config.BearerToken == "" || strings.Contains(string(k), dir) {
+		t.Errorf("kubeconfig lacks the server or the token, or names a file: %v", err)
 	}
 	if info, err := os.Stat(c.AuditLog()); err != nil || info.Size() == 0 {
 		t.Errorf("audit log: %v, %v", info, err)
