@@ -33,6 +33,13 @@ func TrimService(s *corev1.Service) *corev1.Service {
 // Annotations stay, since an update of a slice replaces all of it.
 func TrimSlice(es *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	es.ObjectMeta = trimMeta(&es.ObjectMeta)
+	for i := range es.OwnerReferences {
+		r := &es.OwnerReferences[i]
+		r.APIVersion, r.Kind = cmp.Or(constant(r.APIVersion), r.APIVersion), cmp.Or(constant(r.Kind), r.Kind)
+		if service := es.Labels[discoveryv1.LabelServiceName]; r.Name == service {
+			r.Name = service // one string for both
+		}
+	}
 	es.Endpoints = trimEndpoints(es.Endpoints)
 	return es
 }
@@ -102,7 +109,10 @@ func shared(m map[string]string) map[string]string {
 
 // constant returns the constant that is equal to s, or "".
 func constant(s string) string {
-	for _, c := range [...]string{discoveryv1.LabelServiceName, discoveryv1.LabelManagedBy, ManagedBy, LabelBackend, LabelService, AnnotationSource} {
+	for _, c := range [...]string{
+		discoveryv1.LabelServiceName, discoveryv1.LabelManagedBy, ManagedBy, LabelBackend, LabelService, AnnotationSource,
+		LabelLoadBalancer, LabelPool, AnnotationProject, "v1", "Service",
+	} {
 		if s == c {
 			return c
 		}

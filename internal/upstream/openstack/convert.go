@@ -91,7 +91,7 @@ func (t *tree) service(key mirror.Key, pool string) *mirror.Service {
 		own[mirror.LabelPool] = labelValue(pool)
 	}
 	return &mirror.Service{
-		Key: key, Labels: t.labels(), OwnLabels: own, OwnAnnotations: map[string]string{mirror.AnnotationProject: t.place.project},
+		Key: key, Labels: t.labels(), OwnLabels: own, OwnAnnotations: t.place.own,
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 // shop is a load balancer with these listeners and pools.
 func shop(listeners []listener, pools ...*poolTree) *tree {
-	t := &tree{loadBalancer: loadBalancer{ID: "a", Name: "Shop", Enabled: true, Operating: "ONLINE"}, place: place{namespace: "team", project: "d/p"}, listeners: listeners, pools: pools}
+	t := &tree{loadBalancer: loadBalancer{ID: "a", Name: "Shop", Enabled: true, Operating: "ONLINE"}, place: place{namespace: "team", own: map[string]string{mirror.AnnotationProject: "d/p"}}, listeners: listeners, pools: pools}
 	for _, p := range pools {
 		p.listened = slices.ContainsFunc(listeners, func(l listener) bool { return l.DefaultPool == p.ID })
 	}

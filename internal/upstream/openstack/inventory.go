@@ -56,7 +56,7 @@ func (t *tree) seen() uint64 {
 	for i, p := range t.pools {
 		states[i] = p.ID + " " + p.Operating
 	}
-	return digest([]any{t.loadBalancer, t.place.namespace, t.place.project, t.addresses, states})
+	return digest([]any{t.loadBalancer, t.place.namespace, t.place.own, t.addresses, states})
 }
 
 // current reports whether an entry still says what there is of t, whose members haven't

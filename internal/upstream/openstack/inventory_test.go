@@ -25,7 +25,7 @@ func stamp(s float64) string { return at(s).Format("2006-01-02T15:04:05") }
 func seen(status, updated string, port int32, clock time.Time) *reading {
 	lb := loadBalancer{ID: "a", Enabled: true, Provisioning: status, Operating: "ONLINE", CreatedAt: stamp(-60), UpdatedAt: updated}
 	return &reading{
-		tree: &tree{loadBalancer: lb, place: place{namespace: "team", project: "d/p"}, listeners: []listener{{ID: "l", Protocol: "HTTP", Port: port, Enabled: true}},
+		tree: &tree{loadBalancer: lb, place: place{namespace: "team", own: map[string]string{mirror.AnnotationProject: "d/p"}}, listeners: []listener{{ID: "l", Protocol: "HTTP", Port: port, Enabled: true}},
 			pools: []*poolTree{{pool: pool{ID: "p", Enabled: true}}}},
 		clock: clock, after: lb,
 	}

@@ -22,7 +22,7 @@ type Selection struct {
 // zero place is that of a project that isn't selected.
 type place struct {
 	namespace string
-	project   string // the value of mirror.AnnotationProject
+	own       map[string]string // annotations that all its Services share
 	reason    mirror.Reason
 	message   string
 }
@@ -63,7 +63,7 @@ func (s Selection) places(projects []project, home string) map[string]place {
 				places[p.ID] = refused(p, mirror.ReasonInvalidName, fmt.Sprintf(
 					"the project's name %.64q isn't a DNS label, so that no namespace can have it; rename the project", p.Name))
 			default:
-				places[p.ID] = place{namespace: p.Name, project: p.identity()}
+				places[p.ID] = place{namespace: p.Name, own: p.own()}
 			}
 		}
 	}
@@ -73,7 +73,7 @@ func (s Selection) places(projects []project, home string) map[string]place {
 // refused is the place of a project whose load balancers aren't mirrored. They are told of
 // by the project's id: its name may be another's, or no namespace's.
 func refused(p project, reason mirror.Reason, message string) place {
-	return place{namespace: cmp.Or(p.ID, "-"), project: p.identity(), reason: reason, message: message}
+	return place{namespace: cmp.Or(p.ID, "-"), own: p.own(), reason: reason, message: message}
 }
 
 func ambiguous(p project, same []project) string {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/projectcontour/gimbal/internal/mirror"
 )
 
 // The objects of the APIs, as far as they are needed.
@@ -173,8 +175,10 @@ type project struct {
 
 func (p project) id() string { return p.ID }
 
-// identity is the value of mirror.AnnotationProject.
-func (p project) identity() string { return fmt.Sprintf("%.64s/%s", p.Domain, p.ID) }
+// own returns the annotations of the project's Services.
+func (p project) own() map[string]string {
+	return map[string]string{mirror.AnnotationProject: fmt.Sprintf("%.64s/%s", p.Domain, p.ID)}
+}
 
 type floatingIP struct {
 	ID      string `json:"id"`
