@@ -3,6 +3,7 @@ package mirror
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -306,6 +307,7 @@ func TestTrim(t *testing.T) {
 	es.ManagedFields = []metav1.ManagedFieldsEntry{{}}
 	es.Annotations["mine"] = "x"
 	es.Finalizers = []string{"example.com/wait"}
+	es.OwnerReferences = append(es.OwnerReferences, metav1.OwnerReference{APIVersion: "example.com/v2", Kind: "Other", Name: "other"})
 	es.Endpoints[0].Conditions.Ready = new(false)
 	es.Endpoints[0].NodeName = new("node")
 	es.Endpoints[0].TargetRef = &corev1.ObjectReference{}
@@ -331,6 +333,9 @@ func TestTrim(t *testing.T) {
 		}
 	}
 	ts, tes := trimmed.Service, trimmed.Slices[0]
+	if !reflect.DeepEqual(tes.OwnerReferences, es.OwnerReferences) {
+		t.Errorf("owners are %v", tes.OwnerReferences)
+	}
 	if !endpointsEqual(tes.Endpoints, es.Endpoints) {
 		t.Errorf("endpoints are %v", tes.Endpoints)
 	}

@@ -58,7 +58,7 @@ const portsAsked = 50
 // seesFloating makes sure that other projects' floating addresses were listed, too. Neutron
 // leaves them out without a word where the credential's role may not see them: those load
 // balancers would get their inner addresses. That some are listed says that it may, or else
-// that Neutron shows it the ports of load balancers without one.
+// that Neutron shows it the ports of their load balancers.
 func (s *Source) seesFloating(ctx context.Context, trees []*tree, f floating) error {
 	if s.options.Addressing != v1alpha1.AddressingVIP || s.session.neutron == "" || f.others {
 		return nil
@@ -69,7 +69,7 @@ func (s *Source) seesFloating(ctx context.Context, trees []*tree, f floating) er
 			continue
 		}
 		for _, v := range t.vips() {
-			if isID(v.Port) && f.byPort[v.Port] == "" && len(ports) < portsAsked {
+			if isID(v.Port) && len(ports) < portsAsked {
 				ports = append(ports, v.Port)
 			}
 		}

@@ -8,6 +8,8 @@ import (
 // neutron answers what is asked below /network/v2.0/.
 func (c *Cloud) neutron(w http.ResponseWriter, r *http.Request, collection string) {
 	var rows []row
+	q := r.URL.Query()
+	field := q.Get("fields")
 	switch collection {
 	case "floatingips":
 		for _, f := range c.state.FloatingIPs {
@@ -16,14 +18,13 @@ func (c *Cloud) neutron(w http.ResponseWriter, r *http.Request, collection strin
 	case "ports":
 		for _, lb := range c.state.LoadBalancers {
 			for _, v := range append([]VIP{{Port: lb.Port}}, lb.AdditionalVIPs...) {
-				rows = append(rows, row{v.Port, lb.Project, func() object { return object{"id": v.Port} }})
+				rows = append(rows, row{v.Port, lb.Project, func() object { return object{field: v.Port} }})
 			}
 		}
 	default:
 		http.NotFound(w, r)
 		return
 	}
-	q := r.URL.Query()
 	rows = slices.DeleteFunc(rows, func(r row) bool {
 		return c.state.OwnNetworkOnly && r.project != c.state.home().ID || q.Has("id") && !slices.Contains(q["id"], r.id)
 	})
