@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -281,6 +283,30 @@ func (f *fake) bookmark(resource string) event {
 	m.ResourceVersion = strconv.Itoa(f.version)
 	m.Annotations = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
 	return event{"BOOKMARK", &m}
+}
+
+// streams has streaming lists of a resource answered by what feed gives, and counts them.
+func (f *fake) streams(resource string, feed func(context.Context, chan<- event)) *atomic.Int32 {
+	var n atomic.Int32
+	f.inject(func(w http.ResponseWriter, r *http.Request) bool {
+		if !isStream(r) || path.Base(r.URL.Path) != resource {
+			return false
+		}
+		n.Add(1)
+		events := make(chan event)
+		go feed(r.Context(), events)
+		send(w, r, events)
+		return true
+	})
+	return &n
+}
+
+// give sends an event, unless the request ends.
+func give(ctx context.Context, events chan<- event, e event) {
+	select {
+	case <-ctx.Done():
+	case events <- e:
+	}
 }
 
 // noStreams refuses streaming lists, as API servers before 1.34 do.

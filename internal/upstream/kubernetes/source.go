@@ -39,7 +39,7 @@ type Options struct {
 	// bounds the time until an upstream that hangs is reported.
 	RequestTimeout time.Duration
 	// StreamTimeout is how long a listing may go on without progress: until the next
-	// page or, in a streaming list, the next object; 30 s where zero.
+	// page or, in a streaming list, as many objects; 30 s where zero.
 	StreamTimeout time.Duration
 }
 

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"path"
@@ -144,36 +145,47 @@ func TestBookmarkDropped(t *testing.T) {
 	}
 }
 
-// Changes that go on and on are no progress of a streaming list.
+// Changes that go on and on are no progress of a streaming list, nor are new objects.
 func TestBookmarkDroppedAmidChanges(t *testing.T) {
-	f := newFake(t)
-	f.put(newService("a"))
-	f.inject(func(w http.ResponseWriter, r *http.Request) bool {
-		if !isStream(r) || path.Base(r.URL.Path) != "services" {
-			return false
-		}
-		events := make(chan event)
-		go func() {
-			for tick := time.Tick(50 * time.Millisecond); ; {
-				select {
-				case <-r.Context().Done():
-					return
-				case <-tick:
+	for _, typ := range []string{"MODIFIED", "ADDED"} {
+		t.Run(typ, func(t *testing.T) {
+			f := newFake(t)
+			f.put(newService("a"))
+			a := f.objects["services"][key("a").String()]
+			f.streams("services", func(ctx context.Context, events chan<- event) {
+				for tick := time.Tick(50 * time.Millisecond); ctx.Err() == nil; {
+					<-tick
+					give(ctx, events, event{typ, a})
 				}
-				select {
-				case <-r.Context().Done():
-					return
-				case events <- event{"MODIFIED", f.objects["services"][key("a").String()]}:
-				}
+			})
+			s, r := run(t, f.options(t))
+			r.WaitFor(t, upstreamtest.Complete)
+			if len(s.Keys()) != 1 {
+				t.Errorf("keys %v", s.Keys())
 			}
-		}()
-		send(w, r, events)
-		return true
+		})
+	}
+}
+
+// A streaming list may take long, if objects come as fast as in pages.
+func TestLongStreamingList(t *testing.T) {
+	f := newFake(t)
+	streams := f.streams("services", func(ctx context.Context, events chan<- event) {
+		for i := range 4 * pageSize {
+			if i%pageSize == pageSize-1 {
+				<-time.After(1200 * time.Millisecond)
+			}
+			give(ctx, events, event{"ADDED", newService(fmt.Sprint("s", i))})
+		}
+		give(ctx, events, f.bookmark("services"))
+		<-ctx.Done()
 	})
-	s, r := run(t, f.options(t))
+	o := f.options(t)
+	o.StreamTimeout = 4 * time.Second
+	s, r := run(t, o)
 	r.WaitFor(t, upstreamtest.Complete)
-	if len(s.Keys()) != 1 {
-		t.Errorf("keys %v", s.Keys())
+	if n := streams.Load(); n != 1 || len(s.Keys()) != 4*pageSize {
+		t.Errorf("%d keys by %d streaming lists", len(s.Keys()), n)
 	}
 }
 

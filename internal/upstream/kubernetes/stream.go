@@ -13,8 +13,9 @@ import (
 )
 
 // stream is a watch whose objects are items. While it is a streaming list it ends with
-// an error when it makes no progress for StreamTimeout: the reflector would wait for ever
-// for the bookmark that closes the list, which some proxies drop.
+// an error when it makes no progress: the reflector would wait for ever for the bookmark
+// that closes the list, which some proxies drop. Progress is as many objects as a page has
+// in StreamTimeout, which is what a page may take. Fewer may be new ones, after the list.
 type stream struct {
 	resource *resource
 	inner    watch.Interface
@@ -24,6 +25,7 @@ type stream struct {
 	result   chan watch.Event
 	initial  bool          // the streaming list isn't complete yet
 	listed   bool          // events of the streaming list have come that no longer list: only the bookmark is to come
+	objects  int           // of the streaming list so far
 	used     size          // of the streaming list so far
 	lifetime time.Duration // of a watch; a server that ended it would have closed it by then
 }
@@ -65,8 +67,9 @@ func (s *stream) run() {
 				return
 			}
 			s.listed = s.listed || e.Type != watch.Added
+			s.objects++
 			switch {
-			case s.initial && !s.listed:
+			case s.initial && !s.listed && s.objects%pageSize == 0:
 				timer.Reset(timeout)
 			case !s.initial && first:
 				timer.Reset(s.lifetime)
