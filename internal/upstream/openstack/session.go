@@ -21,7 +21,7 @@ import (
 	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
-// renewBefore is how long before its end a token is renewed, at most: that of a short life goes on for nine tenths of it.
+// renewBefore is how long before its end a token is renewed, at most: that of a short life goes on for three quarters of it.
 const renewBefore = 2 * time.Minute
 
 // session talks to one cloud: over connections of its own, with one token that is
@@ -137,7 +137,7 @@ func (s *session) learn(provider *gophercloud.ProviderClient) error {
 	}
 	s.project = *project
 	life := time.Until(token.ExpiresAt)
-	s.renew = time.Now().Add(life - min(renewBefore, life/10))
+	s.renew = time.Now().Add(life - min(renewBefore, life/4))
 	return nil
 }
 
