@@ -63,7 +63,7 @@ func TestTokenIsRenewedInTime(t *testing.T) {
 	c := startCloud(t, small, func(c *openstacktest.Cloud) { c.TokenLife = time.Minute })
 	s := New(options(t, c))
 	read(t, s)
-	if left := time.Until(s.session.renew); left > 54*time.Second || left < 40*time.Second {
+	if left := time.Until(s.session.renew); left > 45*time.Second || left < 40*time.Second {
 		t.Errorf("renewed in %v", left)
 	}
 	read(t, s)
