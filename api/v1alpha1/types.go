@@ -11,6 +11,15 @@ const (
 	// ConfirmDeletionsAnnotation lets held deletions happen once: set it on an
 	// UpstreamCluster to the number that its status shows. It is removed when it has been read.
 	ConfirmDeletionsAnnotation = Group + "/confirm-deletions"
+
+	// ConfirmEndpointsAnnotation lets held endpoint losses happen once: set it on an
+	// UpstreamCluster to the number that its status shows. It is removed when it has been read.
+	ConfirmEndpointsAnnotation = Group + "/confirm-endpoints"
+
+	// ConfirmIdentityAnnotation says that another cluster behind an UpstreamCluster is meant:
+	// set it to the identity that the message of the condition Synced shows. It is removed
+	// when it has been read.
+	ConfirmIdentityAnnotation = Group + "/confirm-identity"
 )
 
 // UpstreamCluster is one upstream cluster whose Services are mirrored into the
@@ -80,6 +89,13 @@ type UpstreamClusterSpec struct {
 	// +kubebuilder:validation:items:MaxLength=49
 	// +kubebuilder:validation:XValidation:rule="self.all(c, isCIDR(c))",message="every entry must be a CIDR such as 10.0.0.0/8 or fd00::/8"
 	AllowedCIDRs []string `json:"allowedCIDRs,omitempty"`
+
+	// Families are the address families whose endpoints are mirrored. Empty stands for those
+	// of the central cluster's nodes, from which Envoy connects.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=2
+	Families []Family `json:"families,omitempty"`
 
 	// DeletionGuard holds deletions back when too many Services would vanish at once.
 	// +optional
@@ -152,8 +168,9 @@ type OpenStackUpstream struct {
 	// +optional
 	// +kubebuilder:default="30s"
 	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be a duration from 1s to 1h, such as 30s or 2m"
-	PollInterval string `json:"pollInterval,omitempty"`
+	PollInterval *metav1.Duration `json:"pollInterval,omitempty"`
 
 	// HealthInterval is after how long the members of a load balancer that shows no
 	// change are read again: Octavia doesn't show every change of a member's health on
@@ -161,8 +178,9 @@ type OpenStackUpstream struct {
 	// +optional
 	// +kubebuilder:default="15m"
 	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="must be a duration from 1s to 24h, such as 15m"
-	HealthInterval string `json:"healthInterval,omitempty"`
+	HealthInterval *metav1.Duration `json:"healthInterval,omitempty"`
 
 	// Projects narrows what is mirrored to some of the cloud's projects.
 	// +optional
@@ -250,7 +268,37 @@ type DeletionGuard struct {
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=0
 	MinServices *int32 `json:"minServices,omitempty"`
+	// Endpoints says what happens when more than MaxPercent of the Services lose their last
+	// ready endpoint within ten minutes: Report tells it by a condition and an event, Hold
+	// also keeps their endpoints as they were until an operator confirms or they are back.
+	// +optional
+	// +kubebuilder:default=Report
+	Endpoints EndpointsGuard `json:"endpoints,omitempty"`
 }
+
+// EndpointsGuard says what happens when many Services lose their last ready endpoint at once.
+//
+// +kubebuilder:validation:Enum=Report;Hold
+type EndpointsGuard string
+
+const (
+	// EndpointsReport tells of it.
+	EndpointsReport EndpointsGuard = "Report"
+	// EndpointsHold keeps the endpoints as they were, too.
+	EndpointsHold EndpointsGuard = "Hold"
+)
+
+// Family is an address family.
+//
+// +kubebuilder:validation:Enum=IPv4;IPv6
+type Family string
+
+const (
+	// FamilyIPv4 is IPv4.
+	FamilyIPv4 Family = "IPv4"
+	// FamilyIPv6 is IPv6.
+	FamilyIPv6 Family = "IPv6"
+)
 
 // DeletionPolicy says what becomes of central objects when their UpstreamCluster is deleted.
 //
@@ -272,11 +320,14 @@ const (
 	ConditionReachable = "Reachable"
 	// ConditionSynced says whether the central objects are as the upstream has them.
 	ConditionSynced = "Synced"
+	// ConditionEndpointsLost says whether many Services have lost their last ready endpoint
+	// at about the same time. Unlike the others it is False while all is well.
+	ConditionEndpointsLost = "EndpointsLost"
 )
 
 // UpstreamClusterStatus is what the agent last reported.
 type UpstreamClusterStatus struct {
-	// Conditions are Accepted, Reachable and Synced.
+	// Conditions are Accepted, Reachable, Synced and EndpointsLost.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -311,6 +362,19 @@ type UpstreamClusterStatus struct {
 	// +optional
 	// +kubebuilder:default=0
 	HeldDeletions int32 `json:"heldDeletions"`
+	// EndpointsLost is how many Services lost their last ready endpoint and have none yet,
+	// while the condition EndpointsLost is True.
+	// +optional
+	EndpointsLost int32 `json:"endpointsLost,omitempty"`
+	// HeldEndpoints is how many Services keep endpoints that the upstream no longer has,
+	// since the deletion guard holds their loss.
+	// +optional
+	HeldEndpoints int32 `json:"heldEndpoints,omitempty"`
+	// Identity says which cluster the central objects are of: the UID of a Kubernetes
+	// cluster's Service default/kubernetes, or where an OpenStack cloud's Octavia is and
+	// the credential's domain. Empty where that can't be told.
+	// +optional
+	Identity string `json:"identity,omitempty"`
 	// LastCompleteSync is when the view of the upstream was last known to be complete.
 	// While Reachable is True it is refreshed at most every five minutes.
 	// +optional

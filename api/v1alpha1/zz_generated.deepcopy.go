@@ -94,6 +94,16 @@ func (in *NamespaceSelection) DeepCopy() *NamespaceSelection {
 func (in *OpenStackUpstream) DeepCopyInto(out *OpenStackUpstream) {
 	*out = *in
 	out.CloudsSecret = in.CloudsSecret
+	if in.PollInterval != nil {
+		in, out := &in.PollInterval, &out.PollInterval
+		*out = new(v1.Duration)
+		**out = **in
+	}
+	if in.HealthInterval != nil {
+		in, out := &in.HealthInterval, &out.HealthInterval
+		*out = new(v1.Duration)
+		**out = **in
+	}
 	in.Projects.DeepCopyInto(&out.Projects)
 }
 
@@ -239,6 +249,11 @@ func (in *UpstreamClusterSpec) DeepCopyInto(out *UpstreamClusterSpec) {
 	if in.AllowedCIDRs != nil {
 		in, out := &in.AllowedCIDRs, &out.AllowedCIDRs
 		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
+	if in.Families != nil {
+		in, out := &in.Families, &out.Families
+		*out = make([]Family, len(*in))
 		copy(*out, *in)
 	}
 	in.DeletionGuard.DeepCopyInto(&out.DeletionGuard)

@@ -29,11 +29,12 @@ func (p *policyFlags) addFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&p.deniedLabels, "deny-label", nil, "label `KEY`, or prefix ending in /*, that is never mirrored, beside those by which other controllers claim objects (repeatable)")
 	f.BoolVar(&p.allow.InsecureTLS, "allow-insecure-upstreams", false, "accept credentials with insecure-skip-tls-verify, verify: false or http: anyone on the way can then be the upstream")
 	f.BoolVar(&p.allow.ExecPlugins, "allow-exec-credentials", false, "accept kubeconfigs with exec credentials: whoever writes the Secret then runs programs in the agent")
-	f.IntVar(&p.limits.Services, "max-services", 20_000, "most Services, or load balancers, that one upstream may have; one with more isn't read on")
-	f.IntVar(&p.limits.Slices, "max-endpointslices", 60_000, "most EndpointSlices, or listeners or pools, that one upstream may have")
-	f.IntVar(&p.limits.Endpoints, "max-endpoints", 500_000, "most endpoints, or members, that one upstream may have")
-	f.IntVar(&p.limits.Bytes, "max-bytes", 128<<20, "about the most bytes of memory that the Services, and that the EndpointSlices, of one upstream may take")
-	f.IntVar(&p.limits.Nodes, "max-nodes", 10_000, "most nodes that one upstream may have")
+	l := upstream.DefaultLimits()
+	f.IntVar(&p.limits.Services, "max-services", l.Services, "most Services, or load balancers, that one upstream may have; one with more isn't read on")
+	f.IntVar(&p.limits.Slices, "max-endpointslices", l.Slices, "most EndpointSlices, or listeners or pools, that one upstream may have")
+	f.IntVar(&p.limits.Endpoints, "max-endpoints", l.Endpoints, "most endpoints, or members, that one upstream may have")
+	f.IntVar(&p.limits.Bytes, "max-bytes", l.Bytes, "about the most bytes of memory that the Services, and that the EndpointSlices, of one upstream may take")
+	f.IntVar(&p.limits.Nodes, "max-nodes", l.Nodes, "most nodes that one upstream may have")
 }
 
 func (p *policyFlags) policy() (discovery.Policy, error) {

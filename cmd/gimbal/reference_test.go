@@ -57,7 +57,7 @@ func reasonsPage() (string, error) {
 		{
 			Title: "The UpstreamCluster",
 			Intro: "The reason of a condition or of an event of an UpstreamCluster.",
-			Files: []string{"../../internal/discovery/*.go", "../../internal/upstream/config.go"},
+			Files: []string{"../../internal/discovery/*.go", "../../internal/upstream/config.go", "../../internal/upstream/*/kind.go"},
 		},
 		{
 			Title: "Contact",

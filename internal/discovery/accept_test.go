@@ -112,8 +112,8 @@ func TestAcceptOpenStack(t *testing.T) {
 		"no clouds":           {data: map[string]string{"clouds.yaml": "hello"}, reason: "InvalidClouds"},
 		"no such cloud":       {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidClouds", says: "os-2", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.Cloud = "os-2" }},
 		"path":                {data: map[string]string{"clouds.yaml": usableClouds + "    cacert: /etc/ca.crt"}, reason: "FilePathRefused"},
-		"odd poll interval":   {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "pollInterval", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.PollInterval = "1ms" }},
-		"odd health interval": {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "healthInterval", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.HealthInterval = "often" }},
+		"odd poll interval":   {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "pollInterval", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.PollInterval = &metav1.Duration{Duration: time.Millisecond} }},
+		"odd health interval": {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "healthInterval", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.HealthInterval = &metav1.Duration{Duration: time.Millisecond} }},
 		"two kinds":           {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "one kind", change: func(s *v1alpha1.UpstreamClusterSpec) { s.Kubernetes = &v1alpha1.KubernetesUpstream{} }},
 	} {
 		t.Run(name, func(t *testing.T) {

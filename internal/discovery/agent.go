@@ -233,8 +233,13 @@ func (a *agent) Confirm(n int) (confirmed bool, due int) {
 	return len(keys) > 0, due
 }
 
-// Changed implements upstream.Observer.
-func (a *agent) Changed(keys ...mirror.Key) {
+// Update implements upstream.Observer.
+func (a *agent) Update(u upstream.Urgency, change func() []mirror.Key) {
+	keys := change()
+	if u == upstream.Listed {
+		a.Relisted(keys...)
+		return
+	}
 	now := a.Clock.Now()
 	a.mu.Lock()
 	for _, k := range keys {
@@ -246,7 +251,7 @@ func (a *agent) Changed(keys ...mirror.Key) {
 	a.enqueue(0, keys)
 }
 
-// Relisted implements upstream.Observer.
+// Relisted queues keys that can wait.
 func (a *agent) Relisted(keys ...mirror.Key) { a.enqueue(lowPriority, keys) }
 
 // Complete implements upstream.Observer.

@@ -169,7 +169,7 @@ func TestGuardConfirm(t *testing.T) {
 		t.Error("too small a confirmation deleted")
 	}
 	keys, _ := g.Confirm(12)
-	slices.SortFunc(keys, compareKeys)
+	slices.SortFunc(keys, mirror.Key.Compare)
 	if len(keys) != 12 || keys[0] != keyOf(0) {
 		t.Errorf("admitted %v", keys)
 	}

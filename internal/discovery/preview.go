@@ -151,10 +151,9 @@ type firstView struct {
 	last     *upstream.Error
 }
 
-func (*firstView) Changed(...mirror.Key)  {}
-func (*firstView) Relisted(...mirror.Key) {}
-func (*firstView) Polled(upstream.Cycle)  {}
-func (f *firstView) Complete()            { f.once.Do(func() { close(f.complete) }) }
+func (*firstView) Update(_ upstream.Urgency, change func() []mirror.Key) { change() }
+func (*firstView) Polled(upstream.Cycle)                                 {}
+func (f *firstView) Complete()                                           { f.once.Do(func() { close(f.complete) }) }
 
 func (f *firstView) Failed(err *upstream.Error) {
 	f.mu.Lock()
@@ -192,7 +191,7 @@ func (p *preview) build(ctx context.Context) (*Preview, error) {
 	for k := range owned {
 		keys = append(keys, k)
 	}
-	slices.SortFunc(keys, compareKeys)
+	slices.SortFunc(keys, mirror.Key.Compare)
 	out := &Preview{Upstream: p.backend, Steps: []Step{}}
 	deletions, total := 0, 0
 	for _, key := range slices.Compact(keys) {

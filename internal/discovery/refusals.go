@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 
@@ -79,7 +78,7 @@ func (r *refusals) First(n int) (total int, first []mirror.Refusal) {
 		keys = append(keys, k)
 		total += len(v)
 	}
-	slices.SortFunc(keys, compareKeys)
+	slices.SortFunc(keys, mirror.Key.Compare)
 	for _, k := range keys {
 		for _, x := range r.byKey[k] {
 			if len(first) == n {
@@ -89,8 +88,4 @@ func (r *refusals) First(n int) (total int, first []mirror.Refusal) {
 		}
 	}
 	return total, first
-}
-
-func compareKeys(a, b mirror.Key) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }

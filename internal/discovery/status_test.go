@@ -92,8 +92,8 @@ func TestLastCompleteSync(t *testing.T) {
 
 func TestRejectionKeepsCounts(t *testing.T) {
 	status := v1alpha1.UpstreamClusterStatus{Services: 214, Endpoints: 3120}
-	reportRejected(&status, 1, &rejection{reasonSecretNotFound, "Secret us-east doesn't exist"})
-	if status.Services != 214 || status.Reason != reasonSecretNotFound {
+	reportRejected(&status, 1, &rejection{upstream.ReasonSecretNotFound, "Secret us-east doesn't exist"})
+	if status.Services != 214 || status.Reason != upstream.ReasonSecretNotFound {
 		t.Errorf("%d Services, reason %s", status.Services, status.Reason)
 	}
 }

@@ -1,39 +1,51 @@
 package upstream
 
 import (
-	"cmp"
 	"fmt"
 	"regexp"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
-// ConfigReason is why a Secret's content is refused, in one word: the reason of the condition Accepted.
-type ConfigReason string
-
-// The reasons.
+// The reasons to reject an UpstreamCluster that several kinds of upstream have. They are reasons of the condition Accepted.
 const (
-	ReasonInvalidKubeconfig       ConfigReason = "InvalidKubeconfig"       // a kubeconfig that can't be parsed, is incomplete, or asks for what isn't supported
-	ReasonInvalidClouds           ConfigReason = "InvalidClouds"           // a clouds.yaml that can't be parsed, is incomplete, or asks for what isn't supported
-	ReasonCredentialPluginRefused ConfigReason = "CredentialPluginRefused" // runs a program or an auth provider
-	ReasonFilePathRefused         ConfigReason = "FilePathRefused"         // reads a file of the agent
-	ReasonInsecureRefused         ConfigReason = "InsecureRefused"         // the server isn't authenticated
+	ReasonInvalidSpec             = "InvalidSpec"             // a field can't be used
+	ReasonSecretNotFound          = "SecretNotFound"          // the Secret, or its key, doesn't exist
+	ReasonCredentialPluginRefused = "CredentialPluginRefused" // the credentials run a program or an auth provider
+	ReasonFilePathRefused         = "FilePathRefused"         // the credentials read a file of the agent
+	ReasonInsecureRefused         = "InsecureRefused"         // the server isn't authenticated
 )
 
-// ConfigError is why a Secret's content is refused. Its message holds nothing of the
-// content but the names of its entries.
-type ConfigError struct {
-	Reason ConfigReason
+// Rejection is why an UpstreamCluster or its Secret can't be used. Its message names the
+// object, the reason and the way out, and holds nothing of a Secret but the names of its entries.
+type Rejection struct {
+	// Reason is one word: the reason of the condition Accepted.
+	Reason string
 	Err    error
 }
 
-// Refuse returns a ConfigError. It wraps what the format's verb %w stands for.
-func Refuse(reason ConfigReason, format string, args ...any) *ConfigError {
-	return &ConfigError{Reason: reason, Err: fmt.Errorf(format, args...)}
+// Reject returns a Rejection. It wraps what the format's verb %w stands for.
+func Reject(reason, format string, args ...any) *Rejection {
+	return &Rejection{Reason: reason, Err: fmt.Errorf(format, args...)}
 }
 
-func (e *ConfigError) Error() string { return e.Err.Error() }
+func (r *Rejection) Error() string { return r.Err.Error() }
 
 // Unwrap returns what went wrong.
-func (e *ConfigError) Unwrap() error { return e.Err }
+func (r *Rejection) Unwrap() error { return r.Err }
+
+// SecretValue returns a key of a Secret, which is nil where it doesn't exist, or a
+// Rejection. The field is where the spec names the key.
+func SecretValue(secret *corev1.Secret, name, key, field string) ([]byte, error) {
+	if secret == nil {
+		return nil, Reject(ReasonSecretNotFound, "Secret %s doesn't exist: kubectl create secret generic %s --from-file=%s=FILE", name, name, key)
+	}
+	value, ok := secret.Data[key]
+	if !ok {
+		return nil, Reject(ReasonSecretNotFound, "Secret %s has no key %q: add it, or name another in %s", name, key, field)
+	}
+	return value, nil
+}
 
 // Line returns where a parser's error lies. The rest of its message may quote what it read.
 func Line(err error) string {
@@ -53,23 +65,17 @@ type Allow struct {
 
 // Limits is the budget of one upstream: the most that is kept of it.
 type Limits struct {
-	Services  int // 10,000 where zero
-	Slices    int // 50,000 where zero
-	Nodes     int // 10,000 where zero
-	Endpoints int // 500,000 where zero
-	// Bytes is about the memory that one kind of object may take; 512 MiB where zero.
+	Services  int
+	Slices    int // EndpointSlices, or listeners or pools
+	Nodes     int
+	Endpoints int
+	// Bytes is about the memory that one kind of object may take.
 	Bytes int
 }
 
-// Defaulted returns the limits with the defaults in place of zeros.
-func (l Limits) Defaulted() Limits {
-	return Limits{
-		Services:  cmp.Or(l.Services, 10_000),
-		Slices:    cmp.Or(l.Slices, 50_000),
-		Nodes:     cmp.Or(l.Nodes, 10_000),
-		Endpoints: cmp.Or(l.Endpoints, 500_000),
-		Bytes:     cmp.Or(l.Bytes, 512<<20),
-	}
+// DefaultLimits is the budget of an upstream where the operator sets no other.
+func DefaultLimits() Limits {
+	return Limits{Services: 20_000, Slices: 60_000, Nodes: 10_000, Endpoints: 500_000, Bytes: 128 << 20}
 }
 
 // TooLarge says that the upstream goes past its budget.

@@ -27,15 +27,30 @@ type Source interface {
 
 	// Keys returns the keys of every Service that the upstream has and the spec selects.
 	Keys() []mirror.Key
+
+	// Identity says which cluster the inventory is of, whatever its address and
+	// credentials, in at most 128 printable characters; "" where that can't be told. It
+	// changes with the inventory only: before the first Complete, and within Update.
+	Identity() string
 }
 
-// Observer is told what happens to a Source's inventory. Its methods return at
-// once and are safe for concurrent use.
+// Urgency is how soon changes are to be seen in the central cluster.
+type Urgency int
+
+// The urgencies.
+const (
+	Listed Urgency = iota // a complete listing found them: after live ones
+	Live                  // they have just happened
+)
+
+// Observer is told what happens to a Source's inventory after the first complete view.
+// Its methods return at once and are safe for concurrent use.
 type Observer interface {
-	// Changed names keys whose Service may differ from what it was.
-	Changed(keys ...mirror.Key)
-	// Relisted names keys that a new complete listing found changed; they are less urgent than Changed's.
-	Relisted(keys ...mirror.Key)
+	// Update has the inventory changed: it calls change once, before it returns, which
+	// makes the change and returns the keys whose Service may differ from what it was.
+	// Nothing is decided about any key while change runs, so that a listing which lost half of
+	// the Services is judged as a whole. change must not call the Observer.
+	Update(u Urgency, change func() []mirror.Key)
 	// Complete says that the inventory is complete and was confirmed to be so just now.
 	Complete()
 	// Polled tells what a complete reading of an upstream that is polled has cost.

@@ -38,8 +38,8 @@ type cycles struct {
 	failed chan error
 }
 
-func (cycles) Changed(...mirror.Key)     {}
-func (cycles) Relisted(...mirror.Key)    {}
+func (cycles) Update(_ upstream.Urgency, change func() []mirror.Key) { change() }
+
 func (cycles) Complete()                 {}
 func (c cycles) Polled(u upstream.Cycle) { c.done <- u }
 

@@ -70,8 +70,11 @@ func (s *Source) put(r *resource, key mirror.Key, row row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.listing == nil {
-		if keys := s.inventory.put(r.kind, key, row); s.complete && len(keys) > 0 {
-			s.observer.Changed(keys...)
+		change := func() []mirror.Key { return s.inventory.put(r.kind, key, row) }
+		if s.complete {
+			s.observer.Update(upstream.Live, change)
+		} else {
+			change()
 		}
 		return
 	}
@@ -111,22 +114,22 @@ func (s *Source) listed(r *resource, rows map[mirror.Key]row) {
 	if !s.all(func(r *resource) bool { return r.synced && !r.lost }) {
 		return
 	}
-	var keys []mirror.Key
-	for _, r := range s.resources {
-		if r.listing != nil {
-			keys = append(keys, s.inventory.replace(r.kind, r.listing)...)
-			r.listing = nil
+	replace := func() (keys []mirror.Key) {
+		for _, r := range s.resources {
+			if r.listing != nil {
+				keys = append(keys, s.inventory.replace(r.kind, r.listing)...)
+				r.listing = nil
+			}
 		}
+		return keys
 	}
-	first := !s.complete
-	if first {
-		s.complete = true
-		keys = s.inventory.serviceKeys()
+	if s.complete {
+		s.observer.Update(upstream.Listed, replace)
+		return
 	}
-	if s.complete && len(keys) > 0 {
-		s.observer.Relisted(keys...)
-	}
-	if first && s.current() {
+	replace()
+	s.complete = true
+	if s.current() {
 		s.observer.Complete()
 	}
 }

@@ -134,18 +134,14 @@ func (inv *inventory) keys(changed map[mirror.Key]bool) []mirror.Key {
 			}
 		}
 	}
-	return slices.SortedFunc(maps.Keys(changed), compareKeys)
-}
-
-func compareKeys(a, b mirror.Key) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	return slices.SortedFunc(maps.Keys(changed), mirror.Key.Compare)
 }
 
 // serviceKeys returns the keys of all Services, sorted.
 func (inv *inventory) serviceKeys() []mirror.Key {
 	inv.mu.RLock()
 	defer inv.mu.RUnlock()
-	return slices.SortedFunc(maps.Keys(inv.rows[services]), compareKeys)
+	return slices.SortedFunc(maps.Keys(inv.rows[services]), mirror.Key.Compare)
 }
 
 // with returns the size that a kind would have with the item.
@@ -161,7 +157,6 @@ func (inv *inventory) with(k kind, i *item) size {
 
 // check returns an error where what is kept of a kind goes past the limits.
 func check(l upstream.Limits, k kind, used size) error {
-	l = l.Defaulted()
 	objects := [...]int{l.Services, l.Slices, l.Nodes}[k]
 	for _, of := range []struct {
 		used, limit int

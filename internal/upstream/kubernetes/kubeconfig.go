@@ -24,15 +24,15 @@ const maxKubeconfig = 1 << 20
 // rights and is refused, and so is what Kubernetes or Gimbal doesn't support: auth
 // providers, basic authentication, impersonation, a proxy of its own. Only the current context counts.
 //
-// The error is a *upstream.ConfigError.
+// The error is a *upstream.Rejection.
 func RESTConfig(kubeconfig []byte, userAgent string, allow upstream.Allow) (*rest.Config, error) {
 	cluster, user, err := current(kubeconfig)
 	if err == nil {
 		err = errors.Join(checkCluster(cluster, allow), checkUser(user, allow))
 	}
 	if err != nil {
-		if first := new(upstream.ConfigError); errors.As(err, &first) {
-			return nil, &upstream.ConfigError{Reason: first.Reason, Err: err}
+		if first := new(upstream.Rejection); errors.As(err, &first) {
+			return nil, &upstream.Rejection{Reason: first.Reason, Err: err}
 		}
 		return nil, invalid("%w", err)
 	}
@@ -65,7 +65,7 @@ func RESTConfig(kubeconfig []byte, userAgent string, allow upstream.Allow) (*res
 }
 
 func invalid(format string, args ...any) error {
-	return upstream.Refuse(upstream.ReasonInvalidKubeconfig, format, args...)
+	return upstream.Reject(ReasonInvalidKubeconfig, format, args...)
 }
 
 // current returns the cluster and the user of the current context.
@@ -103,7 +103,7 @@ func checkCluster(c *clientcmdapi.Cluster, allow upstream.Allow) error {
 		return fileRefused("certificate-authority", "certificate-authority-data")
 	}
 	if c.InsecureSkipTLSVerify && !allow.InsecureTLS {
-		return upstream.Refuse(upstream.ReasonInsecureRefused, "insecure-skip-tls-verify is refused: give certificate-authority-data")
+		return upstream.Reject(upstream.ReasonInsecureRefused, "insecure-skip-tls-verify is refused: give certificate-authority-data")
 	}
 	if c.ProxyURL != "" {
 		return invalid("proxy-url isn't supported: set HTTPS_PROXY on the agent")
@@ -130,7 +130,7 @@ func checkServer(server string, allow upstream.Allow) error {
 	case u.Scheme != "http":
 		return invalid("server must be a URL such as https://host:6443")
 	case !allow.InsecureTLS:
-		return upstream.Refuse(upstream.ReasonInsecureRefused, "a server without TLS is refused: use https")
+		return upstream.Reject(upstream.ReasonInsecureRefused, "a server without TLS is refused: use https")
 	}
 	return nil
 }
@@ -138,9 +138,9 @@ func checkServer(server string, allow upstream.Allow) error {
 func checkUser(u *clientcmdapi.AuthInfo, allow upstream.Allow) error {
 	switch {
 	case u.AuthProvider != nil:
-		return upstream.Refuse(upstream.ReasonCredentialPluginRefused, "auth-provider is refused: use a token or a client certificate")
+		return upstream.Reject(upstream.ReasonCredentialPluginRefused, "auth-provider is refused: use a token or a client certificate")
 	case u.Exec != nil && !allow.ExecPlugins:
-		return upstream.Refuse(upstream.ReasonCredentialPluginRefused, "exec is refused: use a token or a client certificate")
+		return upstream.Reject(upstream.ReasonCredentialPluginRefused, "exec is refused: use a token or a client certificate")
 	case u.ClientCertificate != "":
 		return fileRefused("client-certificate", "client-certificate-data")
 	case u.ClientKey != "":
@@ -179,5 +179,5 @@ func checkCredentials(u *clientcmdapi.AuthInfo) error {
 }
 
 func fileRefused(field, inline string) error {
-	return upstream.Refuse(upstream.ReasonFilePathRefused, "%s is refused, it is a path: give %s", field, inline)
+	return upstream.Reject(upstream.ReasonFilePathRefused, "%s is refused, it is a path: give %s", field, inline)
 }

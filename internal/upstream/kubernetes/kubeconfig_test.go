@@ -63,7 +63,7 @@ func TestRESTConfig(t *testing.T) {
 	tests := []struct {
 		name, config string
 		allow        upstream.Allow
-		reason       upstream.ConfigReason // "" where it is accepted
+		reason       string // "" where it is accepted
 		says         string
 	}{
 		{"token", kubeconfig(server, token), upstream.Allow{}, "", ""},
@@ -81,28 +81,28 @@ func TestRESTConfig(t *testing.T) {
 		{"tokenFile", kubeconfig(server, "tokenFile: /etc/"+canary+", "+token), upstream.Allow{}, upstream.ReasonFilePathRefused, "give token"},
 		{"insecure", kubeconfig(server+", insecure-skip-tls-verify: true", token), upstream.Allow{}, upstream.ReasonInsecureRefused, "insecure-skip-tls-verify"},
 		{"http", kubeconfig(`server: "http://host"`, token), upstream.Allow{}, upstream.ReasonInsecureRefused, "https"},
-		{"basic", kubeconfig(server, "username: x, password: "+canary), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "password"},
-		{"impersonation", kubeconfig(server, "as: x, "+token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "impersonation"},
-		{"groups", kubeconfig(server, "as-groups: [x], "+token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "impersonation"},
-		{"proxy", kubeconfig(server+`, proxy-url: "http://p"`, token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "HTTPS_PROXY"},
-		{"no credentials", kubeconfig(server, ""), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "neither token"},
-		{"no key", kubeconfig(server, "client-certificate-data: "+cert), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "client-key-data is missing"},
-		{"no certificate", kubeconfig(server, "client-key-data: "+key), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "client-certificate-data is missing"},
-		{"another's key", kubeconfig(server, "client-certificate-data: "+cert+", client-key-data: "+otherKey), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "aren't"},
-		{"CA no PEM", kubeconfig(server+", certificate-authority-data: eHl6", token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "no certificate"},
-		{"odd token", kubeconfig(server, `token: "`+canary+`\nx"`), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "characters"},
-		{"no server", kubeconfig("", token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "server"},
-		{"no URL", kubeconfig("server: host", token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "https://host:6443"},
-		{"password in the URL", kubeconfig(`server: "https://u:`+canary+`@host"`, token), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "server"},
-		{"empty", "", upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "empty"},
-		{"large", strings.Repeat("#"+canary+"\n", 1<<17), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "bytes"},
-		{"no YAML", "a: [" + canary, upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "can't be parsed"},
-		{"another type", "users: " + canary, upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "can't be parsed"},
-		{"no base64", kubeconfig(server, "client-key-data: '"+canary+"'"), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "can't be parsed"},
-		{"no context", "current-context: x", upstream.Allow{}, upstream.ReasonInvalidKubeconfig, `context "x"`},
-		{"no current context", strings.Replace(kubeconfig(server, token), "current-context: c", "", 1), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, "current-context"},
-		{"no cluster", strings.Replace(kubeconfig(server, token), "cluster: k", "cluster: z", 1), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, `cluster "z"`},
-		{"no user", strings.Replace(kubeconfig(server, token), "user: u", "user: z", 1), upstream.Allow{}, upstream.ReasonInvalidKubeconfig, `user "z"`},
+		{"basic", kubeconfig(server, "username: x, password: "+canary), upstream.Allow{}, ReasonInvalidKubeconfig, "password"},
+		{"impersonation", kubeconfig(server, "as: x, "+token), upstream.Allow{}, ReasonInvalidKubeconfig, "impersonation"},
+		{"groups", kubeconfig(server, "as-groups: [x], "+token), upstream.Allow{}, ReasonInvalidKubeconfig, "impersonation"},
+		{"proxy", kubeconfig(server+`, proxy-url: "http://p"`, token), upstream.Allow{}, ReasonInvalidKubeconfig, "HTTPS_PROXY"},
+		{"no credentials", kubeconfig(server, ""), upstream.Allow{}, ReasonInvalidKubeconfig, "neither token"},
+		{"no key", kubeconfig(server, "client-certificate-data: "+cert), upstream.Allow{}, ReasonInvalidKubeconfig, "client-key-data is missing"},
+		{"no certificate", kubeconfig(server, "client-key-data: "+key), upstream.Allow{}, ReasonInvalidKubeconfig, "client-certificate-data is missing"},
+		{"another's key", kubeconfig(server, "client-certificate-data: "+cert+", client-key-data: "+otherKey), upstream.Allow{}, ReasonInvalidKubeconfig, "aren't"},
+		{"CA no PEM", kubeconfig(server+", certificate-authority-data: eHl6", token), upstream.Allow{}, ReasonInvalidKubeconfig, "no certificate"},
+		{"odd token", kubeconfig(server, `token: "`+canary+`\nx"`), upstream.Allow{}, ReasonInvalidKubeconfig, "characters"},
+		{"no server", kubeconfig("", token), upstream.Allow{}, ReasonInvalidKubeconfig, "server"},
+		{"no URL", kubeconfig("server: host", token), upstream.Allow{}, ReasonInvalidKubeconfig, "https://host:6443"},
+		{"password in the URL", kubeconfig(`server: "https://u:`+canary+`@host"`, token), upstream.Allow{}, ReasonInvalidKubeconfig, "server"},
+		{"empty", "", upstream.Allow{}, ReasonInvalidKubeconfig, "empty"},
+		{"large", strings.Repeat("#"+canary+"\n", 1<<17), upstream.Allow{}, ReasonInvalidKubeconfig, "bytes"},
+		{"no YAML", "a: [" + canary, upstream.Allow{}, ReasonInvalidKubeconfig, "can't be parsed"},
+		{"another type", "users: " + canary, upstream.Allow{}, ReasonInvalidKubeconfig, "can't be parsed"},
+		{"no base64", kubeconfig(server, "client-key-data: '"+canary+"'"), upstream.Allow{}, ReasonInvalidKubeconfig, "can't be parsed"},
+		{"no context", "current-context: x", upstream.Allow{}, ReasonInvalidKubeconfig, `context "x"`},
+		{"no current context", strings.Replace(kubeconfig(server, token), "current-context: c", "", 1), upstream.Allow{}, ReasonInvalidKubeconfig, "current-context"},
+		{"no cluster", strings.Replace(kubeconfig(server, token), "cluster: k", "cluster: z", 1), upstream.Allow{}, ReasonInvalidKubeconfig, `cluster "z"`},
+		{"no user", strings.Replace(kubeconfig(server, token), "user: u", "user: z", 1), upstream.Allow{}, ReasonInvalidKubeconfig, `user "z"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -119,7 +119,7 @@ func TestRESTConfig(t *testing.T) {
 				}
 				return
 			}
-			refused := new(upstream.ConfigError)
+			refused := new(upstream.Rejection)
 			if !errors.As(err, &refused) || refused.Reason != tt.reason || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("error %v, want %s with %q", err, tt.reason, tt.says)
 			}

@@ -30,7 +30,8 @@ type Options struct {
 	// Addressing is Pod where empty.
 	Addressing v1alpha1.Addressing
 	Selection  mirror.Selection
-	Limits     upstream.Limits
+	// Limits are upstream.DefaultLimits where zero.
+	Limits upstream.Limits
 	// Logger is slog's default where nil.
 	Logger *slog.Logger
 	// ProbeInterval is the time from one probe to the next while all is well; 10 s where zero.
@@ -74,6 +75,7 @@ func New(o Options) (*Source, error) {
 	o.ProbeInterval = cmp.Or(o.ProbeInterval, 10*time.Second)
 	o.RequestTimeout = cmp.Or(o.RequestTimeout, 8*time.Second)
 	o.StreamTimeout = cmp.Or(o.StreamTimeout, 30*time.Second)
+	o.Limits = cmp.Or(o.Limits, upstream.DefaultLimits())
 	c, err := newClient(o.Config)
 	if err != nil {
 		return nil, err
@@ -160,6 +162,9 @@ func (s *Source) Service(key mirror.Key) (*mirror.Service, bool) {
 
 // Keys implements upstream.Source.
 func (s *Source) Keys() []mirror.Key { return s.inventory.serviceKeys() }
+
+// Identity implements upstream.Source.
+func (s *Source) Identity() string { return "" }
 
 // store is where a reflector puts items.
 type store struct {

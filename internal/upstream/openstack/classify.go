@@ -32,7 +32,7 @@ func reasonOf(err error) (upstream.Reason, string) {
 	var (
 		large    *upstream.TooLarge
 		endpoint *endpointError
-		config   *upstream.ConfigError
+		config   *upstream.Rejection
 		answer   gophercloud.ErrUnexpectedResponseCode
 	)
 	switch {

@@ -73,7 +73,7 @@ type auth struct {
 // What reads files, can't be renewed or trusts any server is refused. name may be empty
 // where there is one cloud only. Nothing of the agent's own environment or files counts.
 //
-// The error is a *upstream.ConfigError.
+// The error is a *upstream.Rejection.
 func ParseClouds(cloudsYAML []byte, name string, ca []byte, userAgent string, allow upstream.Allow) (*Config, error) {
 	c, err := choose(cloudsYAML, name)
 	if err != nil {
@@ -105,7 +105,7 @@ func ParseClouds(cloudsYAML []byte, name string, ca []byte, userAgent string, al
 }
 
 func invalid(format string, args ...any) error {
-	return upstream.Refuse(upstream.ReasonInvalidClouds, format, args...)
+	return upstream.Reject(ReasonInvalidClouds, format, args...)
 }
 
 // choose returns the cloud of a name, or the only one.
@@ -138,13 +138,13 @@ func choose(cloudsYAML []byte, name string) (*cloud, error) {
 func checkCloud(c *cloud, insecure bool, allow upstream.Allow) error {
 	switch {
 	case c.CACert != "":
-		return upstream.Refuse(upstream.ReasonFilePathRefused, "cacert is refused, it is a path: put the certificates into the Secret, and their key into spec.openstack.cloudsSecret.caKey")
+		return upstream.Reject(upstream.ReasonFilePathRefused, "cacert is refused, it is a path: put the certificates into the Secret, and their key into spec.openstack.cloudsSecret.caKey")
 	case c.Cert != "" || c.Key != "":
-		return upstream.Refuse(upstream.ReasonFilePathRefused, "cert and key are refused, they are paths: use a password or an application credential")
+		return upstream.Reject(upstream.ReasonFilePathRefused, "cert and key are refused, they are paths: use a password or an application credential")
 	case c.Profile != "" || c.Cloud != "":
-		return upstream.Refuse(upstream.ReasonFilePathRefused, "profile is refused, it reads other files: give auth_url and the like")
+		return upstream.Reject(upstream.ReasonFilePathRefused, "profile is refused, it reads other files: give auth_url and the like")
 	case insecure && !allow.InsecureTLS:
-		return upstream.Refuse(upstream.ReasonInsecureRefused, "verify: false is refused: give the CA's certificates, see spec.openstack.cloudsSecret.caKey")
+		return upstream.Reject(upstream.ReasonInsecureRefused, "verify: false is refused: give the CA's certificates, see spec.openstack.cloudsSecret.caKey")
 	case c.Auth.Token != "":
 		return invalid("token is refused, it can't be renewed: use a password or an application credential")
 	case c.Auth.TrustID != "" || c.Auth.SystemScope != "":
@@ -163,7 +163,7 @@ func checkURL(s, what string, allowPlaintext bool) error {
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
 		return invalid("%s must be a URL such as https://host:5000/v3", what)
 	case u.Scheme == "http" && !allowPlaintext:
-		return upstream.Refuse(upstream.ReasonInsecureRefused, "%s without TLS is refused: use https", what)
+		return upstream.Reject(upstream.ReasonInsecureRefused, "%s without TLS is refused: use https", what)
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func TestParseCloudsRefuses(t *testing.T) {
 		yaml   string
 		cloud  string
 		ca     string
-		reason upstream.ConfigReason
+		reason string
 		says   string
 	}{
 		"cacert":                {yaml: clouds(byName+scope, "cacert: /etc/"+canary), reason: upstream.ReasonFilePathRefused, says: "caKey"},
@@ -105,39 +105,39 @@ func TestParseCloudsRefuses(t *testing.T) {
 		"verify":                {yaml: clouds(byName+scope, "verify: false"), reason: upstream.ReasonInsecureRefused, says: "verify"},
 		"insecure":              {yaml: clouds(byName+scope, "insecure: true"), reason: upstream.ReasonInsecureRefused, says: "verify"},
 		"http":                  {yaml: clouds(strings.Replace(byName, "https", "http", 1) + scope), reason: upstream.ReasonInsecureRefused, says: "https"},
-		"token":                 {yaml: clouds(byName + scope + ", token: " + canary), reason: upstream.ReasonInvalidClouds, says: "token is refused"},
-		"trust":                 {yaml: clouds(byName + "trust_id: " + canary), reason: upstream.ReasonInvalidClouds, says: "trust_id"},
-		"system scope":          {yaml: clouds(byName + "system_scope: all"), reason: upstream.ReasonInvalidClouds, says: "system_scope"},
-		"auth_type":             {yaml: clouds(byName+scope, "auth_type: v3oidcpassword"), reason: upstream.ReasonInvalidClouds, says: "v3oidcpassword"},
-		"version 2":             {yaml: clouds(byName+scope, "auth_type: v2password"), reason: upstream.ReasonInvalidClouds, says: "auth_type"},
-		"interface":             {yaml: clouds(byName+scope, "interface: "+canary), reason: upstream.ReasonInvalidClouds, says: "interface"},
-		"no auth_url":           {yaml: clouds("username: u" + secret), reason: upstream.ReasonInvalidClouds, says: "auth_url is missing"},
-		"auth_url is no URL":    {yaml: clouds("auth_url: host" + secret), reason: upstream.ReasonInvalidClouds, says: "https://host:5000/v3"},
-		"auth_url of a file":    {yaml: clouds(`auth_url: "file:///etc/x"` + secret), reason: upstream.ReasonInvalidClouds, says: "https://"},
-		"password in auth_url":  {yaml: clouds(`auth_url: "https://u:` + canary + `@host"` + secret), reason: upstream.ReasonInvalidClouds, says: "auth_url"},
-		"query in auth_url":     {yaml: clouds(`auth_url: "https://host/?a=` + canary + `"` + secret), reason: upstream.ReasonInvalidClouds, says: "auth_url"},
-		"no password":           {yaml: clouds(`auth_url: "https://host", username: u, user_domain_name: d, ` + scope), reason: upstream.ReasonInvalidClouds, says: "password is missing"},
-		"no user":               {yaml: clouds(`auth_url: "https://host", ` + scope + secret), reason: upstream.ReasonInvalidClouds, says: "username is missing"},
-		"no domain of the user": {yaml: clouds(`auth_url: "https://host", username: u, ` + scope + secret), reason: upstream.ReasonInvalidClouds, says: "user_domain_name is missing"},
-		"no project":            {yaml: clouds(byName + "project_domain_name: d"), reason: upstream.ReasonInvalidClouds, says: "project_name is missing"},
-		"no project's domain":   {yaml: clouds(byName + "project_name: p"), reason: upstream.ReasonInvalidClouds, says: "project_domain_name is missing"},
-		"no secret":             {yaml: clouds(`auth_url: "https://host", application_credential_id: a` + secret), reason: upstream.ReasonInvalidClouds, says: "application_credential_secret is missing"},
-		"no credential":         {yaml: clouds(`auth_url: "https://host", application_credential_secret: `+canary, "auth_type: v3applicationcredential"), reason: upstream.ReasonInvalidClouds, says: "application_credential_id is missing"},
-		"nobody's credential":   {yaml: clouds(`auth_url: "https://host", application_credential_name: a, application_credential_secret: ` + canary), reason: upstream.ReasonInvalidClouds, says: "username is missing"},
-		"which":                 {yaml: clouds(byName+scope) + "  two: {}\n", reason: upstream.ReasonInvalidClouds, says: "has 2 clouds"},
-		"missing":               {yaml: clouds(byName + scope), cloud: "two", reason: upstream.ReasonInvalidClouds, says: `"two" is missing`},
-		"nothing of it":         {yaml: "clouds: {one: }", cloud: "one", reason: upstream.ReasonInvalidClouds, says: "missing"},
-		"empty":                 {reason: upstream.ReasonInvalidClouds, says: "no clouds"},
-		"no clouds":             {yaml: "password: " + canary, reason: upstream.ReasonInvalidClouds, says: "no clouds"},
-		"no YAML":               {yaml: "clouds: [" + canary, reason: upstream.ReasonInvalidClouds, says: "can't be parsed"},
-		"quoted by the parser":  {yaml: "clouds: *" + canary, reason: upstream.ReasonInvalidClouds, says: "can't be parsed"},
-		"another type":          {yaml: "clouds: " + canary, reason: upstream.ReasonInvalidClouds, says: "can't be parsed"},
-		"large":                 {yaml: strings.Repeat("#"+canary+"\n", 1<<17), reason: upstream.ReasonInvalidClouds, says: "bytes"},
-		"CA no PEM":             {yaml: clouds(byName + scope), ca: canary, reason: upstream.ReasonInvalidClouds, says: "caKey"},
+		"token":                 {yaml: clouds(byName + scope + ", token: " + canary), reason: ReasonInvalidClouds, says: "token is refused"},
+		"trust":                 {yaml: clouds(byName + "trust_id: " + canary), reason: ReasonInvalidClouds, says: "trust_id"},
+		"system scope":          {yaml: clouds(byName + "system_scope: all"), reason: ReasonInvalidClouds, says: "system_scope"},
+		"auth_type":             {yaml: clouds(byName+scope, "auth_type: v3oidcpassword"), reason: ReasonInvalidClouds, says: "v3oidcpassword"},
+		"version 2":             {yaml: clouds(byName+scope, "auth_type: v2password"), reason: ReasonInvalidClouds, says: "auth_type"},
+		"interface":             {yaml: clouds(byName+scope, "interface: "+canary), reason: ReasonInvalidClouds, says: "interface"},
+		"no auth_url":           {yaml: clouds("username: u" + secret), reason: ReasonInvalidClouds, says: "auth_url is missing"},
+		"auth_url is no URL":    {yaml: clouds("auth_url: host" + secret), reason: ReasonInvalidClouds, says: "https://host:5000/v3"},
+		"auth_url of a file":    {yaml: clouds(`auth_url: "file:///etc/x"` + secret), reason: ReasonInvalidClouds, says: "https://"},
+		"password in auth_url":  {yaml: clouds(`auth_url: "https://u:` + canary + `@host"` + secret), reason: ReasonInvalidClouds, says: "auth_url"},
+		"query in auth_url":     {yaml: clouds(`auth_url: "https://host/?a=` + canary + `"` + secret), reason: ReasonInvalidClouds, says: "auth_url"},
+		"no password":           {yaml: clouds(`auth_url: "https://host", username: u, user_domain_name: d, ` + scope), reason: ReasonInvalidClouds, says: "password is missing"},
+		"no user":               {yaml: clouds(`auth_url: "https://host", ` + scope + secret), reason: ReasonInvalidClouds, says: "username is missing"},
+		"no domain of the user": {yaml: clouds(`auth_url: "https://host", username: u, ` + scope + secret), reason: ReasonInvalidClouds, says: "user_domain_name is missing"},
+		"no project":            {yaml: clouds(byName + "project_domain_name: d"), reason: ReasonInvalidClouds, says: "project_name is missing"},
+		"no project's domain":   {yaml: clouds(byName + "project_name: p"), reason: ReasonInvalidClouds, says: "project_domain_name is missing"},
+		"no secret":             {yaml: clouds(`auth_url: "https://host", application_credential_id: a` + secret), reason: ReasonInvalidClouds, says: "application_credential_secret is missing"},
+		"no credential":         {yaml: clouds(`auth_url: "https://host", application_credential_secret: `+canary, "auth_type: v3applicationcredential"), reason: ReasonInvalidClouds, says: "application_credential_id is missing"},
+		"nobody's credential":   {yaml: clouds(`auth_url: "https://host", application_credential_name: a, application_credential_secret: ` + canary), reason: ReasonInvalidClouds, says: "username is missing"},
+		"which":                 {yaml: clouds(byName+scope) + "  two: {}\n", reason: ReasonInvalidClouds, says: "has 2 clouds"},
+		"missing":               {yaml: clouds(byName + scope), cloud: "two", reason: ReasonInvalidClouds, says: `"two" is missing`},
+		"nothing of it":         {yaml: "clouds: {one: }", cloud: "one", reason: ReasonInvalidClouds, says: "missing"},
+		"empty":                 {reason: ReasonInvalidClouds, says: "no clouds"},
+		"no clouds":             {yaml: "password: " + canary, reason: ReasonInvalidClouds, says: "no clouds"},
+		"no YAML":               {yaml: "clouds: [" + canary, reason: ReasonInvalidClouds, says: "can't be parsed"},
+		"quoted by the parser":  {yaml: "clouds: *" + canary, reason: ReasonInvalidClouds, says: "can't be parsed"},
+		"another type":          {yaml: "clouds: " + canary, reason: ReasonInvalidClouds, says: "can't be parsed"},
+		"large":                 {yaml: strings.Repeat("#"+canary+"\n", 1<<17), reason: ReasonInvalidClouds, says: "bytes"},
+		"CA no PEM":             {yaml: clouds(byName + scope), ca: canary, reason: ReasonInvalidClouds, says: "caKey"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := ParseClouds([]byte(tc.yaml), tc.cloud, []byte(tc.ca), "", upstream.Allow{})
-			refused := new(upstream.ConfigError)
+			refused := new(upstream.Rejection)
 			if c != nil || !errors.As(err, &refused) || refused.Reason != tc.reason || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("error %v, want %s with %q", err, tc.reason, tc.says)
 			}
@@ -168,7 +168,7 @@ func FuzzParseClouds(f *testing.F) {
 		if (c == nil) == (err == nil) {
 			t.Fatalf("config %v, error %v", c, err)
 		}
-		refused := new(upstream.ConfigError)
+		refused := new(upstream.Rejection)
 		if err != nil && (!errors.As(err, &refused) || refused.Reason == "") {
 			t.Fatalf("error %v", err)
 		}

@@ -1,7 +1,6 @@
 package openstack
 
 import (
-	"cmp"
 	"encoding/json"
 	"hash/fnv"
 	"maps"
@@ -230,15 +229,11 @@ func (inv *inventory) changed(old *inventory) []mirror.Key {
 			keys = append(keys, k)
 		}
 	}
-	slices.SortFunc(keys, compareKeys)
+	slices.SortFunc(keys, mirror.Key.Compare)
 	return keys
 }
 
 // keys returns the keys of all Services, sorted.
 func (inv *inventory) keys() []mirror.Key {
-	return slices.SortedFunc(maps.Keys(inv.services), compareKeys)
-}
-
-func compareKeys(a, b mirror.Key) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	return slices.SortedFunc(maps.Keys(inv.services), mirror.Key.Compare)
 }

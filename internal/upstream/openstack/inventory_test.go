@@ -335,7 +335,7 @@ func TestNewInventory(t *testing.T) {
 func TestNewInventoryDoesntDependOnChance(t *testing.T) {
 	first, second := service("pool-p", 1, nil), service("pool-p", 2, nil)
 	for range 50 {
-		inv, err := newInventory(map[string]*entry{"a": {services: []*mirror.Service{first}}, "b": {services: []*mirror.Service{second}}}, upstream.Limits{}.Defaulted(), Selection{})
+		inv, err := newInventory(map[string]*entry{"a": {services: []*mirror.Service{first}}, "b": {services: []*mirror.Service{second}}}, upstream.DefaultLimits(), Selection{})
 		if err != nil || inv.services[first.Key] != second {
 			t.Fatalf("got %s, error %v", text(inv.services), err)
 		}
@@ -344,7 +344,7 @@ func TestNewInventoryDoesntDependOnChance(t *testing.T) {
 
 func TestChangedKeys(t *testing.T) {
 	make := func(services ...*mirror.Service) *inventory {
-		inv, err := newInventory(entriesOf(services...), upstream.Limits{}.Defaulted(), Selection{})
+		inv, err := newInventory(entriesOf(services...), upstream.DefaultLimits(), Selection{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -54,7 +54,7 @@ func New(o Options) *Source {
 	o.HealthInterval = cmp.Or(o.HealthInterval, 15*time.Minute)
 	o.ProbeInterval = cmp.Or(o.ProbeInterval, 10*time.Second)
 	o.RequestTimeout = cmp.Or(o.RequestTimeout, 20*time.Second)
-	o.Limits = o.Limits.Defaulted()
+	o.Limits = cmp.Or(o.Limits, upstream.DefaultLimits())
 	s := &Source{options: o, session: newSession(o.Config, o.RequestTimeout)}
 	s.inventory.Store(&inventory{})
 	return s
@@ -74,9 +74,10 @@ func (s *Source) Run(ctx context.Context, o upstream.Observer) error {
 		}
 		var pause time.Duration
 		if err == nil {
-			s.inventory.Store(found)
 			if keys := found.changed(old); !first && len(keys) > 0 {
-				o.Changed(keys...)
+				o.Update(upstream.Live, func() []mirror.Key { s.inventory.Store(found); return keys })
+			} else {
+				s.inventory.Store(found)
 			}
 			o.Polled(upstream.Cycle{Duration: time.Since(start), Requests: int(s.session.requests.Load() - requests)})
 			o.Complete()
@@ -144,3 +145,6 @@ func (s *Source) Service(key mirror.Key) (*mirror.Service, bool) {
 
 // Keys implements upstream.Source.
 func (s *Source) Keys() []mirror.Key { return s.inventory.Load().keys() }
+
+// Identity implements upstream.Source.
+func (s *Source) Identity() string { return "" }

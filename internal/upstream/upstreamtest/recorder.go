@@ -24,7 +24,7 @@ type Recorder struct {
 
 // Reports is what a Source has reported so far.
 type Reports struct {
-	Changed   []mirror.Key
+	Changed   []mirror.Key // live
 	Relisted  []mirror.Key
 	Completed int
 	Cycles    []upstream.Cycle
@@ -106,14 +106,16 @@ func (r *Recorder) report(f func(*Reports)) {
 	r.more = make(chan struct{})
 }
 
-// Changed is of Observer.
-func (r *Recorder) Changed(keys ...mirror.Key) {
-	r.report(func(got *Reports) { got.Changed = append(got.Changed, keys...) })
-}
-
-// Relisted is of Observer.
-func (r *Recorder) Relisted(keys ...mirror.Key) {
-	r.report(func(got *Reports) { got.Relisted = append(got.Relisted, keys...) })
+// Update is of Observer.
+func (r *Recorder) Update(u upstream.Urgency, change func() []mirror.Key) {
+	keys := change()
+	r.report(func(got *Reports) {
+		if u == upstream.Live {
+			got.Changed = append(got.Changed, keys...)
+		} else {
+			got.Relisted = append(got.Relisted, keys...)
+		}
+	})
 }
 
 // Complete is of Observer.
