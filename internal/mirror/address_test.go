@@ -135,21 +135,21 @@ func FuzzAddress(f *testing.F) {
 	})
 }
 
-func TestGuard(t *testing.T) {
+func TestGuardLimit(t *testing.T) {
 	for name, tc := range map[string]struct {
-		guard            Guard
+		limit            GuardLimit
 		total, deletions int
 		want             bool
 	}{
-		"few Services":  {Guard{30, 10}, 9, 9, true},
-		"at the share":  {Guard{30, 10}, 10, 3, true},
-		"over it":       {Guard{30, 10}, 10, 4, false},
-		"all":           {Guard{100, 0}, 10, 10, true},
-		"none allowed":  {Guard{0, 0}, 1000, 1, false},
-		"nothing to do": {Guard{0, 0}, 0, 0, true},
-		"empty, orphan": {Guard{30, 0}, 0, 1, false},
+		"few Services":  {GuardLimit{30, 10}, 9, 9, true},
+		"at the share":  {GuardLimit{30, 10}, 10, 3, true},
+		"over it":       {GuardLimit{30, 10}, 10, 4, false},
+		"all":           {GuardLimit{100, 0}, 10, 10, true},
+		"none allowed":  {GuardLimit{0, 0}, 1000, 1, false},
+		"nothing to do": {GuardLimit{0, 0}, 0, 0, true},
+		"empty, orphan": {GuardLimit{30, 0}, 0, 1, false},
 	} {
-		if got := tc.guard.Allows(tc.total, tc.deletions); got != tc.want {
+		if got := tc.limit.Allows(tc.total, tc.deletions); got != tc.want {
 			t.Errorf("%s: got %t", name, got)
 		}
 	}

@@ -15,6 +15,9 @@ type Rules struct {
 	Backend string
 	// Addresses says which endpoint addresses may be mirrored.
 	Addresses AddressPolicy
+	// Families are the address families that the central cluster's proxies can connect to;
+	// both, if there are none. Endpoints of another aren't mirrored.
+	Families []discoveryv1.AddressType
 	// DeniedLabels are labels not to copy, besides those that never are: each a key, or
 	// prefix/* for all keys with a prefix.
 	DeniedLabels []string
@@ -25,26 +28,35 @@ type Rules struct {
 type Objects struct {
 	Service *corev1.Service
 	Slices  []*discoveryv1.EndpointSlice
+	// Answers says which of them an admission policy makes differ from what was sent.
+	Answers Answers
 }
 
 // Desired returns the objects that the central cluster should hold for s, and what of s
-// is refused, s.Refusals included. Slices are in order of name, ports of name, and
-// endpoints of address. The objects share nothing with s that could be changed through them.
+// is refused, s.Refusals included. Slices are in order of name, endpoints of address, and
+// ports as s has them, since that is the order by which consumers choose. The objects share
+// nothing with s that could be changed through them.
 //
-// A Service that is refused as a whole, here or by its source, gives no objects. Each slice keeps the ports
-// whose name and protocol are those of a Service port, as kube-proxy does, and the
-// endpoints all of whose addresses may be mirrored.
+// A Service that is refused as a whole, here or by its source, gives no objects, and so does
+// one that goes past a bound. Each slice keeps the ports whose name and protocol are those of a
+// Service port, as kube-proxy does, and the endpoints all of whose addresses may be mirrored.
 func (r Rules) Desired(s *Service) (Objects, []Refusal) {
+	objects, refused, _ := r.desire(s)
+	return objects, refused
+}
+
+func (r Rules) desire(s *Service) (Objects, []Refusal, verdict) {
 	out := &refusals{key: s.Key}
 	for _, f := range s.Refusals {
 		out.keep(f)
 	}
-	if s.Refused || !r.namesValid(s.Key, out) {
-		return Objects{}, out.all()
+	is := r.verdict(s, out)
+	if is != mirrored {
+		return Objects{}, out.all(), is
 	}
 	ports, ok := servicePorts(s.Ports, out)
 	if !ok {
-		return Objects{}, out.all()
+		return Objects{}, out.all(), refusedWhole
 	}
 	id := identity{r.Backend, s.Key}
 	svc := &corev1.Service{
@@ -60,21 +72,36 @@ func (r Rules) Desired(s *Service) (Objects, []Refusal) {
 			Ports:     ports,
 		},
 	}
-	return Objects{Service: svc, Slices: r.desiredSlices(s, svc, out)}, out.all()
+	return Objects{Service: svc, Slices: r.desiredSlices(s, svc, out)}, out.all(), mirrored
 }
 
-// Refuses reports whether Desired gives no objects for s. It costs much less. A Service
-// that is unsettled isn't refused.
+// Refuses reports whether s is refused as a whole, so that the central cluster should have
+// nothing of it. It costs much less than Desired. A Service that is unsettled, or that goes past
+// a bound, isn't refused.
 func (r Rules) Refuses(s *Service) bool {
 	if s.Unsettled {
 		return false
 	}
 	out := &refusals{key: s.Key}
-	if s.Refused || !r.namesValid(s.Key, out) {
+	switch r.verdict(s, out) {
+	case refusedWhole:
 		return true
+	case pastBound:
+		return false
 	}
 	_, ok := servicePorts(s.Ports, out)
 	return !ok
+}
+
+// verdict says what becomes of s as a whole, as far as names and bounds tell.
+func (r Rules) verdict(s *Service, out *refusals) verdict {
+	switch {
+	case s.Refused || !r.namesValid(s.Key, out):
+		return refusedWhole
+	case !withinBounds(s, out):
+		return pastBound
+	}
+	return mirrored
 }
 
 func (r Rules) namesValid(k Key, out *refusals) bool {
@@ -108,6 +135,7 @@ func (r Rules) desiredSlices(s *Service, svc *corev1.Service, out *refusals) []*
 			desired = append(desired, es)
 		}
 	}
+	r.noteUnreachable(s, svc.Spec.Ports, out)
 	slices.SortFunc(desired, byName)
 	return desired
 }
@@ -115,8 +143,8 @@ func (r Rules) desiredSlices(s *Service, svc *corev1.Service, out *refusals) []*
 // byName is needed after sorting by upstream name too: a long name's hash changes the order.
 func byName(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) }
 
-// Expired returns the objects of current that Gimbal made, with every endpoint not
-// ready and all else equal: what is desired of an upstream that has been out of
+// Expired returns the objects of current that Gimbal made, with every endpoint neither
+// ready nor serving and all else equal: what is desired of an upstream that has been out of
 // contact for too long. A Service that is missing or foreign stays so: then the
 // result has slices only, and Plan changes no more than those. The result shares
 // with current what doesn't differ.
@@ -134,7 +162,8 @@ func Expired(current Objects) Objects {
 		es := *cur
 		es.Endpoints = slices.Clone(cur.Endpoints)
 		for i := range es.Endpoints {
-			es.Endpoints[i].Conditions.Ready = new(false)
+			// Envoy Gateway sends traffic to what is serving, too.
+			es.Endpoints[i].Conditions.Ready, es.Endpoints[i].Conditions.Serving = new(false), new(false)
 		}
 		expired.Slices = append(expired.Slices, &es)
 	}

@@ -69,14 +69,14 @@ func TestDesired(t *testing.T) {
 	for what, ok := range map[string]bool{
 		"Service name":     s.Namespace == "team" && s.Name == "us-east-web",
 		"headless":         s.Spec.Type == "ClusterIP" && s.Spec.ClusterIP == "None" && s.Spec.Selector == nil,
-		"Service ports":    fmt.Sprint(servicePortNames(s)) == "[grpc http]" && *s.Spec.Ports[0].AppProtocol == "kubernetes.io/h2c",
+		"Service ports":    fmt.Sprint(servicePortNames(s)) == "[http grpc]" && *s.Spec.Ports[1].AppProtocol == "kubernetes.io/h2c",
 		"Service labels":   maps.Equal(s.Labels, map[string]string{"app": "web", "app.kubernetes.io/name": "web", LabelBackend: "us-east", LabelService: "web"}),
 		"annotations":      maps.Equal(s.Annotations, map[string]string{AnnotationSource: "us-east/team/web", "projectcontour.io/upstream-protocol.h2c": "grpc,9000"}),
 		"slice name":       es.Namespace == "team" && es.Name == "us-east-web-abc",
 		"slice labels":     maps.Equal(es.Labels, map[string]string{"kubernetes.io/service-name": "us-east-web", "endpointslice.kubernetes.io/managed-by": ManagedBy, LabelBackend: "us-east", LabelService: "web"}),
 		"slice annotation": maps.Equal(es.Annotations, map[string]string{AnnotationSource: "us-east/team/web"}),
 		"owner":            len(es.OwnerReferences) == 1 && es.OwnerReferences[0].Kind == "Service" && es.OwnerReferences[0].Name == "us-east-web" && *es.OwnerReferences[0].Controller,
-		"slice ports":      len(es.Ports) == 2 && *es.Ports[0].Name == "grpc" && *es.Ports[1].Port == 8080 && *es.Ports[1].Protocol == "TCP",
+		"slice ports":      len(es.Ports) == 2 && *es.Ports[1].Name == "grpc" && *es.Ports[0].Port == 8080 && *es.Ports[0].Protocol == "TCP",
 		"endpoint order":   len(es.Endpoints) == 2 && es.Endpoints[0].Addresses[0] == "10.0.0.1",
 		"hostname, zone":   *es.Endpoints[0].Hostname == "web-0" && *es.Endpoints[1].Zone == "us-east-1a",
 	} {
@@ -179,9 +179,9 @@ func TestRefusals(t *testing.T) {
 			`address 169.254.169.254 of slice "web-abc" is link-local, which is always refused; remove such endpoints from the Service`, false, false},
 		"second address":   {func(s *Service) { s.Slices[0].Endpoints[0].Addresses = []string{"10.0.0.2", "127.0.0.1"} }, ReasonAddressDenied, "127.0.0.1", false, false},
 		"no address":       {func(s *Service) { s.Slices[0].Endpoints[0].Addresses = nil }, ReasonInvalidAddress, "1 to 100 addresses", false, false},
-		"endpoints":        {func(s *Service) { s.Slices[0].Endpoints = make([]Endpoint, 1001) }, ReasonTooManyEndpoints, "1001 endpoints", false, true},
-		"slice ports":      {func(s *Service) { s.Slices[0].Ports = make([]Port, 101) }, ReasonTooManyPorts, "101 ports", false, true},
-		"Service ports":    {func(s *Service) { s.Ports = make([]Port, 101) }, ReasonTooManyPorts, "101 ports", true, true},
+		"endpoints":        {func(s *Service) { s.Slices[0].Endpoints = make([]Endpoint, 1001) }, ReasonTooManyEndpoints, "1001 endpoints", true, true},
+		"slice ports":      {func(s *Service) { s.Slices[0].Ports = make([]Port, 20_001) }, ReasonTooManyPorts, "20001 ports", true, true},
+		"Service ports":    {func(s *Service) { s.Ports = make([]Port, 20_001) }, ReasonTooManyPorts, "20001 ports", true, true},
 		"port 0":           {func(s *Service) { s.Ports[0].Number = 0 }, ReasonInvalidPort, `port "http" (0)`, false, false},
 		"protocol":         {func(s *Service) { s.Ports[0].Protocol = "ICMP" }, ReasonInvalidPort, `"ICMP"`, false, false},
 		"port name":        {func(s *Service) { s.Ports[0].Name = "a_b" }, ReasonInvalidPort, `"a_b"`, false, false},
@@ -315,15 +315,14 @@ func TestSlicesAreSortedByCentralName(t *testing.T) {
 	}
 }
 
+// The order of slices and endpoints has no meaning; that of ports has.
 func TestDesiredIgnoresUpstreamOrder(t *testing.T) {
 	s := webWith(func(s *Service) {
 		s.Slices = append(s.Slices, Slice{Name: "web-aaa", AddressType: discoveryv1.AddressTypeIPv4, Ports: s.Slices[0].Ports,
 			Endpoints: []Endpoint{{Addresses: []string{"10.0.1.1"}, Ready: true}, {Addresses: []string{"10.0.1.1"}}}})
 	})
 	want, _ := east.Desired(s)
-	slices.Reverse(s.Ports)
 	for i := range s.Slices {
-		slices.Reverse(s.Slices[i].Ports)
 		slices.Reverse(s.Slices[i].Endpoints)
 	}
 	slices.Reverse(s.Slices)
@@ -343,5 +342,86 @@ func TestDesiredEmptySliceIsNoRefusal(t *testing.T) {
 	got, refused := Rules{Backend: "us-east"}.Desired(&s)
 	if len(refused) != 0 || got.Service == nil || len(got.Slices) != 0 {
 		t.Errorf("Service %v, %d slices, refused %v; want the Service alone", got.Service != nil, len(got.Slices), refused)
+	}
+}
+
+// Contour takes the first port of a number, and the route is invalid where that isn't TCP.
+func TestPortsKeepTheirOrder(t *testing.T) {
+	ports := []Port{{Name: "https", Number: 443, Protocol: corev1.ProtocolTCP}, {Name: "http3", Number: 443, Protocol: corev1.ProtocolUDP}, {Name: "admin", Number: 9000}}
+	o, _ := east.Desired(webWith(func(s *Service) {
+		s.Ports = ports
+		s.Slices[0].Ports = []Port{{Name: "https", Number: 8443}, {Name: "http3", Number: 8443, Protocol: corev1.ProtocolUDP}, {Name: "admin", Number: 9000}}
+	}))
+	if got := fmt.Sprint(servicePortNames(o.Service)); got != "[https http3 admin]" {
+		t.Errorf("the Service's ports are %s", got)
+	}
+	for i, p := range o.Slices[0].Ports {
+		if *p.Name != ports[i].Name {
+			t.Errorf("the slice's ports are %v", o.Slices[0].Ports)
+		}
+	}
+}
+
+func TestManyPorts(t *testing.T) {
+	o, refused := east.Desired(webWith(func(s *Service) {
+		s.Ports, s.Slices[0].Ports = nil, nil
+		for i := range 5000 {
+			s.Ports = append(s.Ports, Port{Name: fmt.Sprintf("p-%d", i), Number: int32(20_000 + i)})
+		}
+		s.Slices[0].Ports = s.Ports
+	}))
+	if len(refused) > 0 || len(o.Service.Spec.Ports) != 5000 || len(o.Slices[0].Ports) != 5000 {
+		t.Errorf("refused %v", refused)
+	}
+}
+
+func TestWebSocketsOverTLS(t *testing.T) {
+	o, refused := east.Desired(webWith(func(s *Service) { s.Ports[0].AppProtocol = "kubernetes.io/wss" }))
+	if len(refused) > 0 || *o.Service.Spec.Ports[0].AppProtocol != "https" || *o.Slices[0].Ports[0].AppProtocol != "https" {
+		t.Errorf("got %v, refused %v", o, refused)
+	}
+}
+
+// Of a family that the tier's nodes don't have nothing is mirrored; that is told only where nothing else is left.
+func TestFamilies(t *testing.T) {
+	v6 := Slice{Name: "web-6", AddressType: discoveryv1.AddressTypeIPv6, Ports: web().Slices[0].Ports,
+		Endpoints: []Endpoint{{Addresses: []string{"fd42::1"}, Ready: true}}}
+	for name, tc := range map[string]struct {
+		families []discoveryv1.AddressType
+		slices   []Slice
+		names    string
+		reason   Reason
+	}{
+		"all":           {nil, []Slice{web().Slices[0], v6}, "[us-east-web-6 us-east-web-abc]", ""},
+		"both":          {[]discoveryv1.AddressType{"IPv4", "IPv6"}, []Slice{web().Slices[0], v6}, "[us-east-web-6 us-east-web-abc]", ""},
+		"one of two":    {[]discoveryv1.AddressType{"IPv4"}, []Slice{web().Slices[0], v6}, "[us-east-web-abc]", ""},
+		"none left":     {[]discoveryv1.AddressType{"IPv4"}, []Slice{v6}, "[]", ReasonNoFamily},
+		"none there":    {[]discoveryv1.AddressType{"IPv4"}, []Slice{{Name: "web-6", AddressType: "IPv6"}}, "[]", ""},
+		"not a family":  {[]discoveryv1.AddressType{"IPv4"}, []Slice{{Name: "web-x", AddressType: "FQDN", Endpoints: v6.Endpoints}}, "[]", ReasonFQDNSlice},
+		"other refused": {[]discoveryv1.AddressType{"IPv6"}, []Slice{web().Slices[0]}, "[]", ReasonNoFamily},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, refused := Rules{Backend: "us-east", Families: tc.families}.Desired(webWith(func(s *Service) { s.Slices = tc.slices }))
+			names := []string{}
+			for _, es := range o.Slices {
+				names = append(names, es.Name)
+			}
+			if fmt.Sprint(names) != tc.names || (len(refused) > 0) != (tc.reason != "") || tc.reason != "" && refused[0].Reason != tc.reason {
+				t.Errorf("slices %v, refused %v", names, refused)
+			}
+		})
+	}
+}
+
+// Kubernetes makes a slice without ports of pods that don't name the target port.
+func TestSliceWithoutPortsBesideOthersIsNoRefusal(t *testing.T) {
+	portless := Slice{Name: "web-odd", AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []Endpoint{{Addresses: []string{"10.0.0.9"}, Ready: true}}}
+	o, refused := east.Desired(webWith(func(s *Service) { s.Slices = append(s.Slices, portless) }))
+	if len(refused) > 0 || len(o.Slices) != 1 {
+		t.Errorf("%d slices, refused %v", len(o.Slices), refused)
+	}
+	o, refused = east.Desired(webWith(func(s *Service) { s.Slices = []Slice{portless} }))
+	if len(refused) != 1 || refused[0].Reason != ReasonPortUnmatched || !strings.Contains(refused[0].Message, "targetPort") || len(o.Slices) != 0 {
+		t.Errorf("%d slices, refused %v", len(o.Slices), refused)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 )
 
 // servicePatch is a JSON merge patch of a Service. A null removes what it is the value of.
@@ -85,7 +86,7 @@ func mapDiff(desired, current map[string]string, owned func(string) bool) map[st
 func servicePortsEqual(a, b corev1.ServicePort) bool {
 	return a.Name == b.Name && a.Port == b.Port &&
 		protocol(&a.Protocol) == protocol(&b.Protocol) &&
-		value(a.AppProtocol) == value(b.AppProtocol)
+		ptr.Deref(a.AppProtocol, "") == ptr.Deref(b.AppProtocol, "")
 }
 
 // protocol returns a port's protocol as the API server defaults it.
@@ -120,15 +121,15 @@ func sliceDiff(desired, current *discoveryv1.EndpointSlice, uid types.UID) (why 
 func ownersEqual(desired, current []metav1.OwnerReference, uid types.UID) bool {
 	return slices.EqualFunc(desired, current, func(d, c metav1.OwnerReference) bool {
 		return d.APIVersion == c.APIVersion && d.Kind == c.Kind && d.Name == c.Name && c.UID == cmp.Or(uid, d.UID) &&
-			value(d.Controller) == value(c.Controller) &&
-			value(d.BlockOwnerDeletion) == value(c.BlockOwnerDeletion)
+			ptr.Deref(d.Controller, false) == ptr.Deref(c.Controller, false) &&
+			ptr.Deref(d.BlockOwnerDeletion, false) == ptr.Deref(c.BlockOwnerDeletion, false)
 	})
 }
 
 func slicePortsEqual(a, b discoveryv1.EndpointPort) bool {
-	return value(a.Name) == value(b.Name) && value(a.Port) == value(b.Port) &&
+	return ptr.Deref(a.Name, "") == ptr.Deref(b.Name, "") && ptr.Deref(a.Port, 0) == ptr.Deref(b.Port, 0) &&
 		protocol(a.Protocol) == protocol(b.Protocol) &&
-		value(a.AppProtocol) == value(b.AppProtocol)
+		ptr.Deref(a.AppProtocol, "") == ptr.Deref(b.AppProtocol, "")
 }
 
 func endpointsEqual(a, b []discoveryv1.Endpoint) bool {
@@ -145,16 +146,11 @@ func endpointsEqual(a, b []discoveryv1.Endpoint) bool {
 
 func endpointEqual(a, b *discoveryv1.Endpoint) bool {
 	return slices.Equal(a.Addresses, b.Addresses) &&
-		equal(a.Conditions.Ready, b.Conditions.Ready) &&
-		equal(a.Conditions.Serving, b.Conditions.Serving) &&
-		equal(a.Conditions.Terminating, b.Conditions.Terminating) &&
-		value(a.Hostname) == value(b.Hostname) &&
-		value(a.Zone) == value(b.Zone)
-}
-
-// equal compares optional values; one that is missing equals only another that is.
-func equal[T comparable](a, b *T) bool {
-	return a == b || a != nil && b != nil && *a == *b
+		ptr.Equal(a.Conditions.Ready, b.Conditions.Ready) &&
+		ptr.Equal(a.Conditions.Serving, b.Conditions.Serving) &&
+		ptr.Equal(a.Conditions.Terminating, b.Conditions.Terminating) &&
+		ptr.Deref(a.Hostname, "") == ptr.Deref(b.Hostname, "") &&
+		ptr.Deref(a.Zone, "") == ptr.Deref(b.Zone, "")
 }
 
 // endpointsDiff counts the endpoints that come, go, and differ, by first address.

@@ -166,6 +166,12 @@ func FuzzDesired(f *testing.F) {
 				t.Errorf("refusal %+v", r)
 			}
 		}
+		if rules.Publishes(s) != (ready(o) > 0) {
+			t.Errorf("Publishes is %t, and there are %d ready endpoints", rules.Publishes(s), ready(o))
+		}
+		if !s.Unsettled && rules.Refuses(s) != (o.Service == nil) {
+			t.Errorf("Refuses is %t, and the Service is %v", rules.Refuses(s), o.Service)
+		}
 		if o.Service == nil {
 			if len(o.Slices) > 0 || len(refused) == 0 {
 				t.Error("a Service is left out in silence, or its slices aren't")
@@ -202,10 +208,15 @@ func checkService(t *testing.T, svc *corev1.Service, s *Service) {
 			t.Errorf("annotation %q", key)
 		}
 	}
-	for i, p := range svc.Spec.Ports {
-		if i > 0 && svc.Spec.Ports[i-1].Name >= p.Name {
-			t.Error("ports aren't sorted, or a name occurs twice")
+	at := -1
+	for _, p := range svc.Spec.Ports {
+		i := slices.IndexFunc(s.Ports, func(of Port) bool {
+			return of.Name == p.Name && of.Number == p.Port && cmp.Or(of.Protocol, corev1.ProtocolTCP) == p.Protocol
+		})
+		if i <= at {
+			t.Error("ports aren't in the upstream's order, or a name occurs twice")
 		}
+		at = i
 		if p.Port < 1 || p.Port > 65535 || p.Protocol == "" {
 			t.Errorf("port %+v", p)
 		}
@@ -223,14 +234,16 @@ func checkSlice(t *testing.T, es *discoveryv1.EndpointSlice, svc *corev1.Service
 		t.Errorf("slice %+v", es)
 	}
 	checkWeights(t, es)
-	for i, p := range es.Ports {
+	names := map[string]bool{}
+	for _, p := range es.Ports {
 		matches := func(sp corev1.ServicePort) bool { return sp.Name == *p.Name && sp.Protocol == *p.Protocol }
 		if *p.Port < 1 || *p.Port > 65535 || !slices.ContainsFunc(svc.Spec.Ports, matches) {
 			t.Errorf("port %+v", p)
 		}
-		if i > 0 && *es.Ports[i-1].Name >= *p.Name {
-			t.Error("ports aren't sorted, or a name occurs twice")
+		if names[*p.Name] {
+			t.Error("a port's name occurs twice")
 		}
+		names[*p.Name] = true
 	}
 	if !slices.IsSortedFunc(es.Endpoints, func(a, b discoveryv1.Endpoint) int { return cmp.Compare(a.Addresses[0], b.Addresses[0]) }) {
 		t.Error("endpoints aren't sorted")

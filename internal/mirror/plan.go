@@ -63,9 +63,9 @@ func Plan(desired, current Objects) []Change {
 	var changes []Change
 	var uid types.UID
 	if desired.Service != nil {
-		changes, uid = planService(desired.Service, current.Service)
+		changes, uid = planService(desired.Service, current.Service, current.Answers)
 	}
-	return planSlices(changes, id, desired.Slices, current.Slices, uid)
+	return planSlices(changes, id, desired.Slices, current, uid)
 }
 
 func planRemoval(current Objects) []Change {
@@ -84,7 +84,7 @@ func planRemoval(current Objects) []Change {
 }
 
 // planService returns the changes of a Service, and the UID that it has throughout.
-func planService(desired, current *corev1.Service) ([]Change, types.UID) {
+func planService(desired, current *corev1.Service, answers Answers) ([]Change, types.UID) {
 	if current == nil {
 		return []Change{{Verb: Create, Service: desired}}, ""
 	}
@@ -99,7 +99,7 @@ func planService(desired, current *corev1.Service) ([]Change, types.UID) {
 		}, ""
 	}
 	why, patch := serviceDiff(desired, current)
-	if len(why) == 0 {
+	if len(why) == 0 || answers.settles(desired, current) {
 		return nil, current.UID
 	}
 	return []Change{{Verb: Update, Service: desired, Patch: patch, Why: why}}, current.UID
@@ -111,8 +111,8 @@ func replaces(desired, current *corev1.Service) bool {
 	return current.Spec.ClusterIP != desired.Spec.ClusterIP && current.Spec.Type != corev1.ServiceTypeExternalName
 }
 
-func planSlices(changes []Change, id identity, desired, current []*discoveryv1.EndpointSlice, uid types.UID) []Change {
-	desired, current = sortedByName(desired), sortedByName(current)
+func planSlices(changes []Change, id identity, desired []*discoveryv1.EndpointSlice, objects Objects, uid types.UID) []Change {
+	desired, current := sortedByName(desired), sortedByName(objects.Slices)
 	var replaced, created, updated, deleted []Change
 	for len(desired) > 0 || len(current) > 0 {
 		switch order := compareHeads(desired, current); {
@@ -138,7 +138,7 @@ func planSlices(changes []Change, id identity, desired, current []*discoveryv1.E
 			created = append(created, Change{Verb: Create, Slice: withOwner(want, uid), Why: why})
 			continue
 		}
-		if why := sliceDiff(want, cur, uid); len(why) > 0 {
+		if why := sliceDiff(want, cur, uid); len(why) > 0 && !objects.Answers.settles(want, cur) {
 			updated = append(updated, Change{Verb: Update, Slice: onto(want, cur, uid), Why: why})
 		}
 	}

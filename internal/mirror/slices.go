@@ -11,17 +11,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 )
 
-// The API's limits (discovery/v1).
-const (
-	maxEndpoints = 1000 // of a slice
-	maxAddresses = 100  // of an endpoint
-)
-
-// desiredSlice returns the central slice of an upstream slice of svc, or nil if it is refused.
+// desiredSlice returns the central slice of an upstream slice of svc, or nil if there should be none.
 func (r Rules) desiredSlice(in *Slice, svc *corev1.Service, k Key, out *refusals) *discoveryv1.EndpointSlice {
-	if !sliceValid(in, out) {
+	if !r.reaches(in.AddressType) || !sliceValid(in, out) {
 		return nil
 	}
 	ports := slicePorts(in, svc.Spec.Ports, out)
@@ -65,10 +60,6 @@ func sliceValid(in *Slice, out *refusals) bool {
 		out.add(ReasonFQDNSlice, "slice %s holds host names, which can't be endpoints; give it IP addresses", quote(in.Name))
 	case in.AddressType != discoveryv1.AddressTypeIPv4 && in.AddressType != discoveryv1.AddressTypeIPv6:
 		out.add(ReasonInvalidAddress, "slice %s has the address type %s, which isn't IPv4 or IPv6; correct the slice", quote(in.Name), quote(string(in.AddressType)))
-	case len(in.Endpoints) > maxEndpoints:
-		out.add(ReasonTooManyEndpoints, "slice %s has %d endpoints, more than %d; split it", quote(in.Name), len(in.Endpoints), maxEndpoints)
-	case len(in.Ports) > maxPorts:
-		out.add(ReasonTooManyPorts, "slice %s has %d ports, more than %d; split it", quote(in.Name), len(in.Ports), maxPorts)
 	default:
 		return true
 	}
@@ -160,29 +151,67 @@ func compareEndpoints(a, b discoveryv1.Endpoint) int {
 		compareBools(a.Conditions.Ready, b.Conditions.Ready),
 		compareBools(a.Conditions.Serving, b.Conditions.Serving),
 		compareBools(a.Conditions.Terminating, b.Conditions.Terminating),
-		cmp.Compare(value(a.Hostname), value(b.Hostname)),
-		cmp.Compare(value(a.Zone), value(b.Zone)),
+		cmp.Compare(ptr.Deref(a.Hostname, ""), ptr.Deref(b.Hostname, "")),
+		cmp.Compare(ptr.Deref(a.Zone, ""), ptr.Deref(b.Zone, "")),
 	)
 }
 
 func compareBools(a, b *bool) int {
 	switch {
-	case value(a) == value(b):
+	case ptr.Deref(a, false) == ptr.Deref(b, false):
 		return 0
-	case value(b):
+	case ptr.Deref(b, false):
 		return -1
 	default:
 		return 1
 	}
 }
 
-// value returns what p points to, or the zero value for nil.
-func value[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
+// ReadyEndpoints returns how many endpoints are ready.
+func ReadyEndpoints(endpoints []discoveryv1.Endpoint) int {
+	n := 0
+	for i := range endpoints {
+		if ptr.Deref(endpoints[i].Conditions.Ready, false) {
+			n++
+		}
 	}
-	return *p
+	return n
+}
+
+// Publishes reports whether the objects that Desired returns have a ready endpoint. It
+// costs much less.
+func (r Rules) Publishes(s *Service) bool {
+	quiet := &refusals{}
+	ports, ok := servicePorts(s.Ports, quiet)
+	if !ok || r.verdict(s, quiet) != mirrored {
+		return false
+	}
+	m := matching(ports)
+	seen := make(map[string]bool, len(s.Slices))
+	for i := range s.Slices {
+		in := &s.Slices[i]
+		if seen[in.Name] {
+			continue
+		}
+		seen[in.Name] = true
+		if r.reaches(in.AddressType) && sliceValid(in, quiet) && r.publishes(in, m) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r Rules) publishes(in *Slice, m matcher) bool {
+	if !slices.ContainsFunc(in.Ports, func(p Port) bool { return m.match(p) != nil }) {
+		return false
+	}
+	return slices.ContainsFunc(in.Endpoints, func(e Endpoint) bool {
+		if !e.Ready {
+			return false
+		}
+		_, bad := r.addresses(e.Addresses, in.AddressType)
+		return bad == nil
+	})
 }
 
 // denials are the denials of one slice's endpoints, by reason.

@@ -85,8 +85,9 @@ const (
 	ReasonInvalidLabel     Reason = "InvalidLabel"     // key or value of a label or annotation isn't valid
 	ReasonNoNodePort       Reason = "NoNodePort"       // addressing is NodePort, the Service has none
 	ReasonNoLoadBalancer   Reason = "NoLoadBalancer"   // addressing is LoadBalancer, the Service has no address
-	ReasonTooManyEndpoints Reason = "TooManyEndpoints" // more than a slice may hold
-	ReasonTooManyPorts     Reason = "TooManyPorts"     // more than a slice may hold
+	ReasonNoFamily         Reason = "NoFamily"         // every endpoint is of an address family that the central cluster's nodes don't have
+	ReasonTooManyEndpoints Reason = "TooManyEndpoints" // more than the API allows: central objects stay as they are
+	ReasonTooManyPorts     Reason = "TooManyPorts"     // more than the API allows: central objects stay as they are
 	ReasonAmbiguousProject Reason = "AmbiguousProject" // projects of several domains have the name
 	ReasonUnknownProject   Reason = "UnknownProject"   // the credential can't see the load balancer's project, or it is gone
 	ReasonUnsupported      Reason = "Unsupported"      // a protocol that Envoy can't speak to the endpoints

@@ -1,0 +1,55 @@
+package mirror
+
+import "time"
+
+// Guards hold deletions and losses of endpoints back. They have been told, and have judged,
+// what is due for the key that is decided about.
+type Guards struct {
+	Deletions *Guard
+	Losses    *Losses
+}
+
+// NewGuards returns the guards of an upstream with so many Services being deleted, and so
+// on, when it was last served.
+func NewGuards(limit GuardLimit, holdLosses, heldDeletions, lossesRaised bool) *Guards {
+	return &Guards{
+		Deletions: NewGuard(limit, heldDeletions),
+		Losses:    NewLosses(limit, holdLosses, lossesRaised),
+	}
+}
+
+// Holding is what of a key the central cluster has, as far as the guards are concerned.
+type Holding struct {
+	Service bool
+	Ready   int // endpoints
+}
+
+// Note tells the guards what is due for a key.
+func (g *Guards) Note(key Key, said *Service, has Holding, r Rules) {
+	g.Deletions.Note(key, has.Service && (said == nil || r.Refuses(said)))
+	if !has.Service {
+		g.Losses.Forget(key)
+		return
+	}
+	losing := has.Ready > 0 && said != nil && !said.Unsettled && !said.Refused && !r.Publishes(said)
+	g.Losses.Note(key, losing, has.Ready > 0)
+}
+
+// Judge decides about all that has been noted, given the number of central Services.
+func (g *Guards) Judge(total int, now time.Time) {
+	g.Deletions.Judge(total, now)
+	g.Losses.Judge(total, now)
+}
+
+// Happened tells the guards that a decision was carried out.
+func (g *Guards) Happened(key Key, d Decision, now time.Time) {
+	if d.Action != Apply {
+		return
+	}
+	if d.Deletes {
+		g.Deletions.Happened(key, now)
+	}
+	if d.Loses {
+		g.Losses.Happened(key, now)
+	}
+}
