@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/projectcontour/gimbal/internal/accept"
 	"github.com/projectcontour/gimbal/internal/discovery"
 	"github.com/projectcontour/gimbal/internal/upstream"
 )
@@ -37,8 +38,9 @@ func (p *policyFlags) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&p.limits.Nodes, "max-nodes", l.Nodes, "most nodes that one upstream may have")
 }
 
-func (p *policyFlags) policy() (discovery.Policy, error) {
-	out := discovery.Policy{
+func (p *policyFlags) policy() (accept.Policy, error) {
+	out := accept.Policy{
+		Kinds: kinds(),
 		Allow: p.allow, Limits: p.limits, DeniedLabels: p.deniedLabels,
 		UserAgent: "gimbal/" + buildVersion(),
 	}

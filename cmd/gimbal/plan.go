@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,11 +12,13 @@ import (
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
 	"github.com/projectcontour/gimbal/internal/discovery"
+	"github.com/projectcontour/gimbal/internal/preview"
 )
 
 func newPlanCommand() *cobra.Command {
@@ -45,17 +48,27 @@ Give it the policy flags that gimbal discover runs with.`,
 				return err
 			}
 			logger := quiet()
-			previews := []*discovery.Preview{}
+			reader, err := newClient(&central)
+			if err != nil {
+				return err
+			}
+			direct, err := kubernetes.NewForConfig(config)
+			if err != nil {
+				return err
+			}
+			previews := []*preview.Preview{}
 			var errs []error
 			for i := range upstreams {
-				preview, err := discovery.NewPreview(cmd.Context(), discovery.PreviewOptions{
-					Config: config, Upstream: &upstreams[i], Policy: p, Timeout: timeout, Logger: logger,
+				ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+				one, err := preview.New(ctx, preview.Options{
+					Reader: reader, Client: direct, Upstream: &upstreams[i], Policy: p, Logger: logger,
 				})
+				cancel()
 				if err != nil {
 					errs = append(errs, fmt.Errorf("upstream %s: %w", upstreams[i].Name, err))
 					continue
 				}
-				previews = append(previews, preview)
+				previews = append(previews, one)
 			}
 			return errors.Join(append(errs, print(cmd.OutOrStdout(), output, previews, planTable))...)
 		},
@@ -186,13 +199,16 @@ func print[T any](w io.Writer, format string, v T, table func(io.Writer, T) erro
 	return fmt.Errorf("--output %q: want table, json or yaml", format)
 }
 
-func planTable(out io.Writer, previews []*discovery.Preview) error {
+func planTable(out io.Writer, previews []*preview.Preview) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for i, p := range previews {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		count := map[discovery.Action]int{}
+		if p.Note != "" {
+			fmt.Fprintf(w, "%s: %s\n", p.Upstream, p.Note)
+		}
+		count := map[preview.Action]int{}
 		if len(p.Steps) > 0 {
 			fmt.Fprintln(w, "UPSTREAM\tACTION\tNAMESPACE\tSERVICE\tCENTRAL\tREASON\tDETAIL")
 		}
@@ -204,8 +220,8 @@ func planTable(out io.Writer, previews []*discovery.Preview) error {
 			return err
 		}
 		if _, err := fmt.Fprintf(out, "%s: %d to create, %d to change, %d to delete, %d held, %d waiting, %d refused, %d unchanged\n", p.Upstream,
-			count[discovery.ActionCreate], count[discovery.ActionChange], count[discovery.ActionDelete],
-			count[discovery.ActionHold], count[discovery.ActionWait], count[discovery.ActionRefuse], p.Unchanged); err != nil {
+			count[preview.Create], count[preview.Change], count[preview.Delete],
+			count[preview.Hold], count[preview.Wait], count[preview.Refuse], p.Unchanged); err != nil {
 			return err
 		}
 	}

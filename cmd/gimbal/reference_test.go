@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/projectcontour/gimbal/internal/discovery"
 	"github.com/projectcontour/gimbal/internal/reference"
 )
@@ -46,10 +44,7 @@ func TestReference(t *testing.T) {
 }
 
 func metricsPage() (string, error) {
-	return reference.Metrics(func(r prometheus.Registerer) error {
-		_, err := discovery.NewMetrics(r)
-		return err
-	})
+	return reference.Metrics(discovery.Metrics)
 }
 
 func reasonsPage() (string, error) {
@@ -57,7 +52,7 @@ func reasonsPage() (string, error) {
 		{
 			Title: "The UpstreamCluster",
 			Intro: "The reason of a condition or of an event of an UpstreamCluster.",
-			Files: []string{"../../internal/discovery/*.go", "../../internal/upstream/config.go", "../../internal/upstream/*/kind.go"},
+			Files: []string{"../../internal/discovery/*.go", "../../internal/accept/*.go", "../../internal/upstream/config.go", "../../internal/upstream/*/kind.go"},
 		},
 		{
 			Title: "Contact",

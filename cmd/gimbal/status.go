@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
-	"github.com/projectcontour/gimbal/internal/discovery"
+	"github.com/projectcontour/gimbal/internal/lease"
 )
 
 // upstreamStatus is one upstream's status with what its Lease adds.
@@ -72,7 +72,7 @@ func newStatusCommand() *cobra.Command {
 // replica holds the Lease: without one nobody looks.
 func statusOf(ctx context.Context, c kubernetes.Interface, uc *v1alpha1.UpstreamCluster, now time.Time) (upstreamStatus, error) {
 	row := upstreamStatus{Name: uc.Name, UpstreamClusterStatus: uc.Status, View: "never"}
-	holder, err := discovery.Holder(ctx, c, uc.Namespace, uc.Name, now)
+	holder, err := lease.Holder(ctx, c, uc.Namespace, uc.Name, now)
 	if err != nil {
 		return row, err
 	}

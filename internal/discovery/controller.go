@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/events"
@@ -24,7 +21,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
-	"github.com/projectcontour/gimbal/internal/mirror"
+	"github.com/projectcontour/gimbal/internal/accept"
+	"github.com/projectcontour/gimbal/internal/agent"
+	"github.com/projectcontour/gimbal/internal/central"
+	"github.com/projectcontour/gimbal/internal/lease"
+	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
 // What the engine does in the central cluster, and nothing more:
@@ -47,32 +48,24 @@ type controller struct {
 	direct   kubernetes.Interface // writes mirrored objects, holds Leases
 	recorder events.EventRecorder
 	options  Options
-	metrics  *Metrics
+	metrics  *agent.Metrics
+	gauges   gauges
 	logger   *slog.Logger
 	clock    clock.WithTicker
 
-	namespaces *namespaces
-	spread     *spread
+	namespaces *central.Namespaces
+	ranges     *central.Ranges
+	spread     *lease.Spread
 	queue      workqueue.TypedRateLimitingInterface[reconcile.Request]
 
-	mu         sync.Mutex
-	contenders map[string]*running
-	ranges     []netip.Prefix
-	running    sync.WaitGroup
-	root       context.Context
+	mu        sync.Mutex
+	tenures   map[string]*tenure
+	competing sync.WaitGroup
+	root      context.Context
 }
 
-type running struct {
-	*contender
-	cancel      context.CancelFunc
-	statusWrite time.Time
-	served      atomic.Bool // since the Lease was won last
-}
-
-// decided says whether the Lease is another's, or the upstream has been served since it is ours.
-func (r *running) decided() bool {
-	return r.lock.tried.Load() && (r.lock.renewed.Load() == nil || r.served.Load())
-}
+// statusDelay is how long after a change the status is looked at: several changes within it are one.
+const statusDelay = 250 * time.Millisecond
 
 // notify has an upstream looked at again after a pause; several calls within it are one.
 func (c *controller) notify(upstream string, after time.Duration) {
@@ -92,12 +85,12 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		}
 		return reconcile.Result{}, err
 	}
-	r := c.compete(uc.Name)
-	if !r.Leads() {
-		return reconcile.Result{}, nil
+	t, err := c.compete(uc.Name)
+	if err != nil || !t.Leads() {
+		return reconcile.Result{}, err
 	}
-	result, err := c.serve(ctx, r, &uc)
-	r.served.Store(true)
+	result, err := c.serve(ctx, t, &uc)
+	t.served.Store(true)
 	switch {
 	case ctx.Err() != nil: // a graceful end is no failure
 		return reconcile.Result{}, nil
@@ -107,44 +100,53 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	return result, err
 }
 
-// compete returns the upstream's contender, started if need be.
-func (c *controller) compete(name string) *running {
+// compete returns the upstream's tenure, begun if need be.
+func (c *controller) compete(name string) (*tenure, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r := c.contenders[name]; r != nil {
-		return r
+	if t := c.tenures[name]; t != nil {
+		return t, nil
+	}
+	t := &tenure{changed: func() { c.notify(name, 0) }}
+	contender, err := lease.New(lease.Options{
+		Name: name, Namespace: c.options.Namespace, Identity: c.options.Identity, Client: c.direct.CoordinationV1(),
+		Times: lease.TimesFor(c.options.LeaseDuration), Spread: c.spread, Logger: c.logger,
+		Won: func(led context.Context) {
+			t.won(led)
+			c.gauges.leading.Set(float64(c.leads()))
+			c.notify(name, 0)
+		},
+		Lost: func() {
+			t.lost()
+			c.gauges.leading.Set(float64(c.leads()))
+			c.gauges.accepted.DeleteLabelValues(name)
+			c.notify(name, 0)
+		},
+	})
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(c.root)
-	r := &running{cancel: cancel}
-	ledChanged := func(won bool) {
-		c.metrics.leading.Set(float64(c.leads()))
-		if !won {
-			r.served.Store(false)
-			c.metrics.accepted.DeleteLabelValues(name)
-		}
-		c.notify(name, 0)
-	}
-	r.contender = newContender(name, c.options.Namespace, c.options.Identity, c.direct.CoordinationV1(),
-		c.options.lease(), c.spread, c.logger, ledChanged)
-	c.contenders[name] = r
-	c.running.Go(func() {
-		r.Run(ctx)
-		c.metrics.accepted.DeleteLabelValues(name)
+	t.Contender, t.withdraw = contender, cancel
+	c.tenures[name] = t
+	c.competing.Go(func() {
+		t.Run(ctx)
+		c.gauges.accepted.DeleteLabelValues(name)
 		if c.root.Err() == nil {
 			c.dropLease(name)
 		}
 	})
-	return r
+	return t, nil
 }
 
 // retire ends competing for an upstream that is gone.
 func (c *controller) retire(name string) {
 	c.mu.Lock()
-	r := c.contenders[name]
-	delete(c.contenders, name)
+	t := c.tenures[name]
+	delete(c.tenures, name)
 	c.mu.Unlock()
-	if r != nil {
-		r.cancel()
+	if t != nil {
+		t.withdraw()
 	}
 }
 
@@ -152,47 +154,46 @@ func (c *controller) retire(name string) {
 func (c *controller) dropLease(name string) {
 	ctx, cancel := context.WithTimeout(c.root, c.options.LeaseDuration)
 	defer cancel()
-	err := c.direct.CoordinationV1().Leases(c.options.Namespace).Delete(ctx, leaseName(name), metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
+	if err := lease.Delete(ctx, c.direct, c.options.Namespace, name); err != nil {
 		c.logger.Warn("the Lease of a removed upstream stays", "upstream", name, "error", err)
 	}
 }
 
-func (c *controller) leads() int {
-	n := 0
-	for _, r := range c.all() {
-		if r.Leads() {
+// leads returns how many upstreams' Leases this replica holds.
+func (c *controller) leads() (n int) {
+	for _, t := range c.all() {
+		if t.Leads() {
 			n++
 		}
 	}
 	return n
 }
 
-func (c *controller) all() []*running {
+func (c *controller) all() []*tenure {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := make([]*running, 0, len(c.contenders))
-	for _, r := range c.contenders {
-		all = append(all, r)
+	all := make([]*tenure, 0, len(c.tenures))
+	for _, t := range c.tenures {
+		all = append(all, t)
 	}
 	return all
 }
 
 // agents returns the agents that run in this replica.
-func (c *controller) agents() []*agent {
-	var agents []*agent
-	for _, r := range c.all() {
-		if a, _ := r.Agent(); a != nil {
-			agents = append(agents, a)
+func (c *controller) agents() []*running {
+	var agents []*running
+	for _, t := range c.all() {
+		if r := t.Agent(); r != nil {
+			agents = append(agents, r)
 		}
 	}
 	return agents
 }
 
 // serve brings one upstream that this replica leads to what its spec says.
-func (c *controller) serve(ctx context.Context, r *running, uc *v1alpha1.UpstreamCluster) (reconcile.Result, error) {
+func (c *controller) serve(ctx context.Context, t *tenure, uc *v1alpha1.UpstreamCluster) (reconcile.Result, error) {
 	if !uc.DeletionTimestamp.IsZero() {
-		return reconcile.Result{}, c.finalize(ctx, r, uc)
+		return reconcile.Result{}, c.finalize(ctx, t, uc)
 	}
 	if !controllerutil.ContainsFinalizer(uc, v1alpha1.Finalizer) {
 		before := uc.DeepCopy()
@@ -203,96 +204,89 @@ func (c *controller) serve(ctx context.Context, r *running, uc *v1alpha1.Upstrea
 	}
 	before := uc.DeepCopy()
 	if uc.Spec.Paused {
-		stopReporting(r, uc)
+		stopReporting(t, uc)
 		reportPaused(&uc.Status, uc.Generation)
-		return c.writeStatus(ctx, r, uc, before)
+		return c.writeStatus(ctx, t, uc, before)
 	}
-	err := c.ensureAgent(ctx, r, uc)
-	if rejected := (*rejection)(nil); errors.As(err, &rejected) {
-		stopReporting(r, uc)
-		c.metrics.accepted.WithLabelValues(uc.Name).Set(0)
-		reportRejected(&uc.Status, uc.Generation, rejected)
-		return c.writeStatus(ctx, r, uc, before)
+	r, err := c.ensureAgent(ctx, t, uc)
+	if rejected := (*upstream.Rejection)(nil); errors.As(err, &rejected) {
+		stopReporting(t, uc)
+		c.gauges.accepted.WithLabelValues(uc.Name).Set(0)
+		reportRejected(&uc.Status, uc.Generation, rejected.Reason, err.Error())
+		return c.writeStatus(ctx, t, uc, before)
 	} else if err != nil {
 		return reconcile.Result{}, err
 	}
-	a, _ := r.Agent()
-	if a == nil {
-		return reconcile.Result{}, nil // the Lease was lost meanwhile
+	if r == nil {
+		return reconcile.Result{}, nil // the agent before it is ending, or the Lease was lost
 	}
-	if err := c.confirm(ctx, a, uc); err != nil {
+	if err := c.confirm(ctx, r.agent, uc); err != nil {
 		return reconcile.Result{}, err
 	}
-	c.metrics.accepted.WithLabelValues(uc.Name).Set(1)
-	reportAgent(uc, a.Snapshot())
-	return c.writeStatus(ctx, r, uc, before)
+	c.gauges.accepted.WithLabelValues(uc.Name).Set(1)
+	old := raised(&before.Status)
+	reportAgent(uc, r.agent.Snapshot(), accept.FamiliesNote(uc, c.central()))
+	c.announceLosses(uc, old)
+	return c.writeStatus(ctx, t, uc, before)
 }
 
 // stopReporting ends the upstream's agent, if there is one, with its last counts in the status.
-func stopReporting(r *running, uc *v1alpha1.UpstreamCluster) {
-	if a, _ := r.Agent(); a != nil {
-		r.StopAgent()
-		reportAgent(uc, a.Snapshot())
-		a.Metrics.forget(a.Name)
+func stopReporting(t *tenure, uc *v1alpha1.UpstreamCluster) {
+	if r := t.Agent(); r != nil {
+		t.Stop()
+		reportAgent(uc, r.agent.Snapshot(), "")
 	}
 }
 
-// ensureAgent makes the upstream's agent run with what its spec and Secret say now.
-func (c *controller) ensureAgent(ctx context.Context, r *running, uc *v1alpha1.UpstreamCluster) error {
+// ensureAgent has the upstream's agent run with what its spec and Secret say now. It
+// returns nil while an agent before it is ending.
+func (c *controller) ensureAgent(ctx context.Context, t *tenure, uc *v1alpha1.UpstreamCluster) (*running, error) {
 	var all v1alpha1.UpstreamClusterList
 	if err := c.client.List(ctx, &all, client.InNamespace(c.options.Namespace)); err != nil {
-		return err
-	}
-	if rejected := ambiguous(uc, all.Items); rejected != nil {
-		return rejected
+		return nil, err
 	}
 	secret, err := c.secret(ctx, uc)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	logger := c.logger.With("upstream", uc.Name)
-	ok, err := accept(uc, secret, c.options.Policy, c.centralRanges(), logger)
+	ok, err := accept.Upstream(uc, all.Items, secret, c.options.Policy, c.central(), logger)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if a, fingerprint := r.Agent(); a != nil && fingerprint == ok.Fingerprint {
-		return nil
+	if r := t.Agent(); r != nil && r.fingerprint == ok.Fingerprint {
+		return r, nil
 	}
-	source, err := ok.Source()
+	if !t.Stop() {
+		return nil, nil
+	}
+	source, err := ok.NewSource()
 	if err != nil {
-		return fmt.Errorf("making the client of upstream %s: %w", uc.Name, err)
+		return nil, fmt.Errorf("making the client of upstream %s: %w", uc.Name, err)
 	}
-	r.StopAgent()
-	name := uc.Name // the object itself is written to later on
-	options := agentOptions{
-		Name: name, Source: source, AllowedCIDRs: uc.Spec.AllowedCIDRs, Client: c.direct, Rules: ok.Rules, Guard: ok.Guard,
-		Holding: uc.Status.HeldDeletions > 0, Taken: taken(uc), StaleAfter: ok.StaleAfter,
-		Workers: c.options.Workers, Namespaces: c.namespaces,
-		Metrics: c.metrics, Logger: logger, Clock: c.clock,
-		Leads:   r.Leads,
-		Refused: c.refusedEvents(uc),
-		Dirty:   func() { c.notify(name, 250*time.Millisecond) },
+	t.Start(&running{agent: c.newAgent(t, uc, ok, source, logger), upstream: uc.DeepCopy(), fingerprint: ok.Fingerprint})
+	r := t.Agent()
+	if r != nil {
+		// The ranges may have changed since they were read, and before the agent was there to be told.
+		c.giveRules(r)
 	}
-	if last := uc.Status.LastCompleteSync; last != nil {
-		options.LastView = last.Time
-	}
-	r.StartAgent(newAgent(options), ok.Fingerprint)
-	return nil
+	return r, nil
 }
 
-// taken returns the keys whose central names were found taken, as far as the status lists them.
-func taken(uc *v1alpha1.UpstreamCluster) map[mirror.Key]bool {
-	keys := map[mirror.Key]bool{}
-	for _, r := range uc.Status.Refusals {
-		if r.Reason == string(mirror.ReasonNameTaken) {
-			keys[mirror.Key{Namespace: r.Namespace, Name: r.Service}] = true
-		}
-	}
-	return keys
+func (c *controller) newAgent(t *tenure, uc *v1alpha1.UpstreamCluster, ok *accept.Accepted, source upstream.Source, logger *slog.Logger) *agent.Agent {
+	name := uc.Name // the object itself is written to later on
+	return agent.New(agent.Config{
+		Upstream: name, Source: source, Client: c.direct, Rules: ok.Rules,
+		Guard: ok.Guard, HoldLosses: ok.HoldLosses, StaleAfter: ok.StaleAfter, Past: pastOf(&uc.Status),
+		Workers: c.options.Workers, Namespaces: c.namespaces, Metrics: c.metrics, Logger: logger, Clock: c.clock,
+		Leads:         t.Leads,
+		Refused:       c.refusedEvents(uc),
+		StatusChanged: func() { c.notify(name, statusDelay) },
+	})
 }
 
 func (c *controller) secret(ctx context.Context, uc *v1alpha1.UpstreamCluster) (*corev1.Secret, error) {
-	name := credentials(uc)
+	name := c.options.Policy.Secret(uc)
 	if name == "" {
 		return nil, nil
 	}
@@ -304,26 +298,22 @@ func (c *controller) secret(ctx context.Context, uc *v1alpha1.UpstreamCluster) (
 	return &secret, err
 }
 
-// credentials returns the name of the Secret that an UpstreamCluster uses.
-func credentials(uc *v1alpha1.UpstreamCluster) string {
-	switch spec := &uc.Spec; {
-	case spec.Kubernetes != nil:
-		return spec.Kubernetes.KubeconfigSecret.Name
-	case spec.OpenStack != nil:
-		return spec.OpenStack.CloudsSecret.Name
-	}
-	return ""
-}
-
 // finalize ends the upstream's agent, removes its central objects unless they are to stay, and lets the UpstreamCluster go.
-func (c *controller) finalize(ctx context.Context, r *running, uc *v1alpha1.UpstreamCluster) error {
-	if !controllerutil.ContainsFinalizer(uc, v1alpha1.Finalizer) {
+func (c *controller) finalize(ctx context.Context, t *tenure, uc *v1alpha1.UpstreamCluster) error {
+	if !controllerutil.ContainsFinalizer(uc, v1alpha1.Finalizer) || !t.Stop() {
 		return nil
 	}
-	r.StopAgent()
 	if uc.Spec.DeletionPolicy != v1alpha1.DeletionPolicyRetain {
-		if err := removeAll(ctx, c.direct, c.metrics, uc.Name, r.Leads); err != nil {
+		over, err := t.Remove(func(ctx context.Context) error {
+			return central.RemoveAll(ctx, central.RemoveOptions{
+				Client: c.direct, Owner: central.Upstream(uc.Name), Leads: t.Leads, Count: c.metrics.Written(uc.Name),
+			})
+		})
+		if err != nil {
 			return fmt.Errorf("removing the central objects of upstream %s: %w", uc.Name, err)
+		}
+		if !over {
+			return nil
 		}
 	}
 	before := uc.DeepCopy()
@@ -331,31 +321,33 @@ func (c *controller) finalize(ctx context.Context, r *running, uc *v1alpha1.Upst
 	if err := c.client.Patch(ctx, uc, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	c.metrics.forget(uc.Name) // the removal wrote, too
+	c.metrics.Forget(uc.Name) // the removal wrote, too
 	c.logger.Info("upstream removed", "upstream", uc.Name, "deletionPolicy", uc.Spec.DeletionPolicy)
 	return nil
 }
 
-// SetRanges gives every agent the central cluster's ranges.
-func (c *controller) SetRanges(ranges []netip.Prefix) {
-	c.mu.Lock()
-	same := slices.Equal(c.ranges, ranges)
-	c.ranges = ranges
-	c.mu.Unlock()
-	if same {
-		return
+// central returns what the central cluster shows of itself.
+func (c *controller) central() accept.Central {
+	return accept.Central{Ranges: slices.Concat(c.options.Policy.CentralCIDRs, c.ranges.Prefixes()), Families: c.ranges.Families()}
+}
+
+// rangesChanged gives every agent the central cluster's ranges, and has rejected upstreams looked at again.
+func (c *controller) rangesChanged() {
+	for _, r := range c.agents() {
+		c.giveRules(r)
 	}
-	for _, a := range c.agents() {
-		if p, err := mirror.NewAddressPolicy(a.AllowedCIDRs, ranges); err == nil {
-			a.SetAddresses(p)
-		}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name := range c.tenures {
+		c.notify(name, 0)
 	}
 }
 
-func (c *controller) centralRanges() []netip.Prefix {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.ranges
+// giveRules gives an agent the rules as the central cluster is now.
+func (c *controller) giveRules(r *running) {
+	if rules, err := accept.Rules(r.upstream, c.options.Policy, c.central()); err == nil {
+		r.agent.SetRules(rules)
+	}
 }
 
 // Ready returns an error until this replica has tried for the Lease of every upstream
@@ -368,18 +360,23 @@ func (c *controller) Ready(ctx context.Context) error {
 	for i := range all.Items {
 		name := all.Items[i].Name
 		c.mu.Lock()
-		r := c.contenders[name]
+		t := c.tenures[name]
 		c.mu.Unlock()
-		if c.serves(name) && (r == nil || !r.decided()) {
+		if c.serves(name) && (t == nil || !t.decided()) {
 			return fmt.Errorf("upstream %s hasn't been looked at yet", name)
 		}
 	}
-	for _, a := range c.agents() {
-		if s := a.Snapshot(); !s.Started && s.Failure == nil {
-			return fmt.Errorf("upstream %s is still being listed", a.Name)
+	for _, r := range c.agents() {
+		if s := r.agent.Snapshot(); !s.Started && s.Failure == nil {
+			return fmt.Errorf("upstream %s is still being listed", r.upstream.Name)
 		}
 	}
 	return nil
+}
+
+// decided says whether the Lease is another's, or the upstream has been served since it is ours.
+func (t *tenure) decided() bool {
+	return t.Decided() && (!t.Leads() || t.served.Load())
 }
 
 // serves says whether an upstream is one of those that this process is for.

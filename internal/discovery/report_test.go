@@ -5,14 +5,15 @@ import (
 	"testing"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/agent"
 	"github.com/projectcontour/gimbal/internal/mirror"
 )
 
 func TestNews(t *testing.T) {
-	refusals := func(from, to int) (all []refused, lines []v1alpha1.Refusal) {
+	refusals := func(from, to int) (all []agent.Refused, lines []v1alpha1.Refusal) {
 		for i := from; i < to; i++ {
 			name := fmt.Sprintf("web-%02d", i)
-			all = append(all, refused{Refusal: mirror.Refusal{Key: mirror.Key{Namespace: "team", Name: name}, Reason: mirror.ReasonExternalName}})
+			all = append(all, agent.Refused{Refusal: mirror.Refusal{Key: mirror.Key{Namespace: "team", Name: name}, Reason: mirror.ReasonExternalName}})
 			lines = append(lines, v1alpha1.Refusal{Namespace: "team", Service: name, Reason: string(mirror.ReasonExternalName)})
 		}
 		return all, lines

@@ -1,6 +1,5 @@
-// Package discovery is the engine: it serves UpstreamClusters, each by an agent of
-// its own that keeps the upstream's central Services and EndpointSlices as the
-// upstream has them.
+// Package discovery serves UpstreamClusters, each by an agent of its own that keeps the
+// upstream's central Services and EndpointSlices as the upstream has them.
 package discovery
 
 import (
@@ -39,6 +38,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/accept"
+	"github.com/projectcontour/gimbal/internal/agent"
+	"github.com/projectcontour/gimbal/internal/central"
+	"github.com/projectcontour/gimbal/internal/lease"
 	"github.com/projectcontour/gimbal/internal/mirror"
 )
 
@@ -53,7 +56,7 @@ type Options struct {
 	// Identity is this replica's name in Leases; no two replicas share one.
 	Identity string
 	// Policy is what upstreams may do.
-	Policy Policy
+	Policy accept.Policy
 	// Workers is how many keys of one upstream are written at once.
 	Workers int
 	// MetricsAddress, ProbeAddress and PprofAddress are bound; "0" binds nothing.
@@ -65,11 +68,6 @@ type Options struct {
 	Clock         clock.WithTicker
 }
 
-// lease returns times in the proportions that controller-runtime uses: 15 s, 10 s, 2 s.
-func (o Options) lease() leaseTimes {
-	return leaseTimes{Duration: o.LeaseDuration, Renew: o.LeaseDuration * 2 / 3, Retry: o.LeaseDuration * 2 / 15}
-}
-
 // Scheme returns the types that the engine reads and writes.
 func Scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
@@ -78,7 +76,11 @@ func Scheme() (*runtime.Scheme, error) {
 
 // Run serves the UpstreamClusters until ctx ends, and returns when every agent has ended and its Lease is released.
 func Run(ctx context.Context, o Options) error {
-	metrics, err := NewMetrics(o.Registerer)
+	metrics, err := agent.NewMetrics(o.Registerer)
+	if err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	gauges, err := newGauges(o.Registerer)
 	if err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
@@ -86,26 +88,33 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	direct, err := kubernetes.NewForConfig(protobuf(o.Config))
+	direct, err := kubernetes.NewForConfig(central.Protobuf(o.Config))
 	if err != nil {
 		return fmt.Errorf("making the central client: %w", err)
 	}
 	c := &controller{
 		client: mgr.GetClient(), direct: direct, recorder: mgr.GetEventRecorder("gimbal-discovery"),
-		options: o, metrics: metrics, logger: o.Logger, clock: o.Clock,
-		namespaces: &namespaces{names: map[string]bool{}},
-		spread:     newSpread(),
-		contenders: map[string]*running{},
+		options: o, metrics: metrics, gauges: gauges, logger: o.Logger, clock: o.Clock,
+		namespaces: central.NewNamespaces(),
+		spread:     lease.NewSpread(),
+		tenures:    map[string]*tenure{},
 	}
+	c.ranges = central.NewRanges(c.rangesChanged)
 	if err := c.setUp(ctx, mgr); err != nil {
 		return err
 	}
 	agents, stop := context.WithCancel(ctx)
 	defer stop()
 	c.root = agents
+	restored := central.NewRestoreDetector(direct, c.logger, func() {
+		for _, r := range c.agents() {
+			r.agent.Relist()
+		}
+	})
+	c.competing.Go(func() { restored.Run(agents) })
 	err = mgr.Start(ctx)
 	stop()
-	c.running.Wait()
+	c.competing.Wait()
 	return err
 }
 
@@ -127,7 +136,7 @@ func newManager(o Options) (manager.Manager, error) {
 			ByObject: map[client.Object]cache.ByObject{
 				&v1alpha1.UpstreamCluster{}: own,
 				&corev1.Secret{}:            own,
-				&corev1.Node{}:              {Transform: trimNode},
+				&corev1.Node{}:              {Transform: central.TrimNode},
 			},
 		},
 	})
@@ -135,16 +144,6 @@ func newManager(o Options) (manager.Manager, error) {
 		return nil, fmt.Errorf("reaching the central cluster: %w", err)
 	}
 	return mgr, nil
-}
-
-// protobuf asks for the encoding that costs both sides least, without a client-side
-// rate limit in the way: the API server has its own fairness rules.
-func protobuf(c *rest.Config) *rest.Config {
-	c = rest.CopyConfig(c)
-	c.QPS = -1
-	c.ContentType = runtime.ContentTypeProtobuf
-	c.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	return c
 }
 
 // setUp connects the controller with what it watches.
@@ -200,7 +199,7 @@ func (c *controller) usersOf(ctx context.Context, secret client.Object) []reconc
 	}
 	var requests []reconcile.Request
 	for i := range all.Items {
-		if credentials(&all.Items[i]) == secret.GetName() {
+		if c.options.Policy.Secret(&all.Items[i]) == secret.GetName() {
 			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&all.Items[i])})
 		}
 	}
@@ -223,8 +222,8 @@ func (c *controller) watchNamespaces(ctx context.Context, mgr manager.Manager) e
 		if err != nil || !c.namespaces.Set(n.GetName(), there && n.GetDeletionTimestamp().IsZero()) {
 			return
 		}
-		for _, a := range c.agents() {
-			a.NamespaceChanged(n.GetName())
+		for _, r := range c.agents() {
+			r.agent.NamespaceChanged(n.GetName())
 		}
 	}
 	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
@@ -237,15 +236,8 @@ func (c *controller) watchNamespaces(ctx context.Context, mgr manager.Manager) e
 
 // watchRanges keeps the central cluster's own address ranges, before the first upstream is served and ever after.
 func (c *controller) watchRanges(ctx context.Context, mgr manager.Manager) error {
-	first, err := centralRanges(ctx, mgr.GetAPIReader(), c.options.Policy.CentralCIDRs)
-	if err != nil {
+	if err := c.ranges.Read(ctx, mgr.GetAPIReader()); err != nil {
 		return fmt.Errorf("reading the central cluster's address ranges: %w", err)
-	}
-	c.SetRanges(first)
-	update := func(any) {
-		if ranges, err := centralRanges(ctx, mgr.GetClient(), c.options.Policy.CentralCIDRs); err == nil {
-			c.SetRanges(ranges)
-		}
 	}
 	kinds := []client.Object{&corev1.Node{}}
 	gk := schema.GroupKind{Group: networkingv1.GroupName, Kind: "ServiceCIDR"}
@@ -257,9 +249,7 @@ func (c *controller) watchRanges(ctx context.Context, mgr manager.Manager) error
 		if err != nil {
 			return fmt.Errorf("watching %T: %w", kind, err)
 		}
-		if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc: update, UpdateFunc: func(_, o any) { update(o) }, DeleteFunc: update,
-		}); err != nil {
+		if _, err := informer.AddEventHandler(c.ranges.Handler()); err != nil {
 			return err
 		}
 	}

@@ -2,19 +2,18 @@ package discovery
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/agent"
 	"github.com/projectcontour/gimbal/internal/mirror"
-	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
 const (
-	// statusRefusals bounds the refusals that the status lists.
-	statusRefusals = 20
 	// statusHeartbeat is how old lastCompleteSync may grow while the view is complete.
 	statusHeartbeat = 5 * time.Minute
 	// statusPause is the least time between two writes of which only the counts differ.
@@ -31,70 +30,39 @@ const (
 	reasonSyncing            = "Syncing"            // every Service is being looked at for the first time
 	reasonStalled            = "Stalled"            // the upstream can't be read; central objects are as it was last seen
 	reasonStale              = "Stale"              // out of contact for longer than spec.staleAfter: endpoints are not ready
+	reasonOtherCluster       = "OtherCluster"       // another cluster answers than the central objects are of: nothing is written
 	reasonDeletionsHeld      = "DeletionsHeld"      // more Services are gone than the deletion guard allows
+	reasonEndpointsHeld      = "EndpointsHeld"      // more Services have lost their endpoints than the deletion guard allows
+	reasonRejected           = "Rejected"           // the central cluster refuses objects
 	reasonWriteFailed        = "WriteFailed"        // writing to the central cluster fails and is tried again
 	reasonSyncedWithRefusals = "SyncedWithRefusals" // in sync, but for what status.refusals lists
 	reasonSynced             = "Synced"             // central objects are as the upstream has them
 )
 
-// snapshot is an agent's state at one moment.
-type snapshot struct {
-	// Settled says that every key has been looked at since the agent started: refusals
-	// and the like are known again.
-	Started, Settled, Complete, Expired bool
+// Reasons of the conditions Accepted and EndpointsLost besides accept's and upstream's.
+const (
+	reasonAccepted    = "Accepted"    // the spec and its Secret can be used
+	reasonLostAtOnce  = "LostAtOnce"  // more Services have lost their last ready endpoint within ten minutes than the deletion guard allows
+	reasonWithinLimit = "WithinLimit" // fewer have
+)
 
-	LastView              time.Time
-	Failure               *upstream.Error
-	WriteErr              error
-	Services, Endpoints   int
-	Waiting, Held, Queued int
-	Refused               int
-	Refusals              []mirror.Refusal
-}
-
-// Snapshot returns the agent's state and sets the gauges that count objects.
-func (a *agent) Snapshot() snapshot {
-	services, endpoints := a.central.Counts()
-	refused, first := a.refusals.First(statusRefusals)
-	held := a.guard.Held()
-	a.mu.Lock()
-	s := snapshot{
-		Started: a.started, Settled: a.settled, Complete: a.complete, Expired: a.expired, LastView: a.lastView,
-		Failure: a.failure, WriteErr: a.writeErr, Waiting: len(a.waiting),
-		Services: services, Endpoints: endpoints, Held: held, Queued: a.queue.Len(),
-		Refused: refused, Refusals: first,
-	}
-	a.mu.Unlock()
-	m := a.Metrics
-	m.services.WithLabelValues(a.Name, "mirrored").Set(float64(services))
-	m.services.WithLabelValues(a.Name, "waiting").Set(float64(s.Waiting))
-	m.endpoints.WithLabelValues(a.Name).Set(float64(endpoints))
-	m.held.WithLabelValues(a.Name).Set(float64(held))
-	for reason, n := range a.refusals.Counts() {
-		m.refusals.WithLabelValues(a.Name, string(reason)).Set(float64(n))
-	}
-	return s
-}
-
-// reportAgent brings the status to what the agent's snapshot says.
-func reportAgent(uc *v1alpha1.UpstreamCluster, s snapshot) {
+// reportAgent brings the status to what the agent's snapshot says. The note is a clause about
+// what the spec leaves out.
+func reportAgent(uc *v1alpha1.UpstreamCluster, s agent.Snapshot, note string) {
 	status, generation := &uc.Status, uc.Generation
 	if stands(status, generation, s) {
 		return
 	}
-	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, reasonAccepted, "the spec and its Secret can be used")
+	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, reasonAccepted, "the spec and its Secret can be used"+note)
 	wasReachable := meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReachable)
 	reportReachable(status, generation, s)
 	reportSynced(uc, s)
+	if s.Identity != "" {
+		status.Identity = s.Identity
+	}
 	if s.Settled {
-		status.Services, status.Endpoints = int32(s.Services), int32(s.Endpoints)
-		status.Waiting, status.Refused, status.HeldDeletions = int32(s.Waiting), int32(s.Refused), int32(s.Held)
-		status.Refusals = nil
-		for _, r := range s.Refusals {
-			status.Refusals = append(status.Refusals, v1alpha1.Refusal{
-				Namespace: r.Namespace, Service: r.Name, Reason: string(r.Reason), Message: r.Message,
-			})
-		}
+		reportLosses(uc, s)
+		reportCounts(status, s)
 	}
 	if old := status.LastCompleteSync; !s.LastView.IsZero() &&
 		(old == nil || !s.Complete || !wasReachable || s.LastView.Sub(old.Time) >= statusHeartbeat) {
@@ -103,11 +71,50 @@ func reportAgent(uc *v1alpha1.UpstreamCluster, s snapshot) {
 	summarise(status)
 }
 
+func reportCounts(status *v1alpha1.UpstreamClusterStatus, s agent.Snapshot) {
+	status.Services, status.Endpoints = int32(s.Services), int32(s.Endpoints)
+	status.Waiting, status.Refused = int32(s.Waiting), int32(s.Refused)
+	status.HeldDeletions, status.HeldEndpoints = int32(s.HeldDeletions), int32(s.HeldLosses)
+	status.Refusals = nil
+	for _, r := range s.Refusals {
+		status.Refusals = append(status.Refusals, v1alpha1.Refusal{
+			Namespace: r.Namespace, Service: r.Name, Reason: string(r.Reason), Message: r.Message,
+		})
+	}
+}
+
+// pastOf returns what an earlier agent left behind, as far as the status tells.
+func pastOf(status *v1alpha1.UpstreamClusterStatus) agent.Past {
+	past := agent.Past{
+		HeldDeletions: status.HeldDeletions > 0,
+		LossesRaised:  raised(status),
+		NamesTaken:    map[mirror.Key]bool{},
+		Identity:      status.Identity,
+	}
+	for _, r := range status.Refusals {
+		if r.Reason == string(mirror.ReasonNameTaken) {
+			past.NamesTaken[mirror.Key{Namespace: r.Namespace, Name: r.Service}] = true
+		}
+	}
+	if last := status.LastCompleteSync; last != nil {
+		past.LastView = last.Time
+		if meta.IsStatusConditionFalse(status.Conditions, v1alpha1.ConditionReachable) {
+			past.OutOfContact = last.Time // exact from the moment that contact was lost
+		}
+	}
+	return past
+}
+
+// raised reports whether the condition EndpointsLost is True.
+func raised(status *v1alpha1.UpstreamClusterStatus) bool {
+	return meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionEndpointsLost)
+}
+
 // stands says whether the status that an earlier agent reported of this spec is still
 // the last word: a restart alone is no news. It is so until the new agent has looked at
 // everything, or knows better.
-func stands(status *v1alpha1.UpstreamClusterStatus, generation int64, s snapshot) bool {
-	if s.Settled || s.Expired || s.Failure != nil || s.WriteErr != nil ||
+func stands(status *v1alpha1.UpstreamClusterStatus, generation int64, s agent.Snapshot) bool {
+	if s.Settled || s.Expired || s.Failure != nil || s.OtherCluster() || s.Failing.Services > 0 ||
 		!meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionAccepted) {
 		return false
 	}
@@ -118,7 +125,7 @@ func stands(status *v1alpha1.UpstreamClusterStatus, generation int64, s snapshot
 	return reachable.Status == metav1.ConditionTrue || reachable.Status == metav1.ConditionFalse && !s.Complete
 }
 
-func reportReachable(status *v1alpha1.UpstreamClusterStatus, generation int64, s snapshot) {
+func reportReachable(status *v1alpha1.UpstreamClusterStatus, generation int64, s agent.Snapshot) {
 	switch {
 	case s.Complete:
 		set(status, generation, v1alpha1.ConditionReachable, metav1.ConditionTrue, reasonComplete, "the view of the upstream is complete and kept up to date")
@@ -129,35 +136,63 @@ func reportReachable(status *v1alpha1.UpstreamClusterStatus, generation int64, s
 	}
 }
 
-func reportSynced(uc *v1alpha1.UpstreamCluster, s snapshot) {
-	synced := func(value metav1.ConditionStatus, reason, message string) {
-		set(&uc.Status, uc.Generation, v1alpha1.ConditionSynced, value, reason, clip(message))
+func reportSynced(uc *v1alpha1.UpstreamCluster, s agent.Snapshot) {
+	value, reason, message := synced(uc, s)
+	set(&uc.Status, uc.Generation, v1alpha1.ConditionSynced, value, reason, clip(message))
+}
+
+// synced says whether every central object is as it should be.
+func synced(uc *v1alpha1.UpstreamCluster, s agent.Snapshot) (value metav1.ConditionStatus, reason, message string) {
+	annotate := func(key, value string) string {
+		return fmt.Sprintf("kubectl annotate uc -n %s %s %s=%s", uc.Namespace, uc.Name, key, value)
 	}
 	switch {
+	case s.OtherCluster():
+		return metav1.ConditionFalse, reasonOtherCluster, fmt.Sprintf(
+			"another cluster answers: the central objects are of %s, and it is %s; nothing is written; correct the Secret, or if that is meant: %s",
+			s.Identity, s.Answers, annotate(v1alpha1.ConfirmIdentityAnnotation, s.Answers))
 	case s.Expired:
-		synced(metav1.ConditionFalse, reasonStale, "the upstream has been out of contact for longer than spec.staleAfter: its endpoints are marked not ready until it is back")
-	case s.Held > 0:
-		synced(metav1.ConditionFalse, reasonDeletionsHeld, fmt.Sprintf(
-			"%d of %d Services are gone upstream, which is more than the deletion guard allows; if that is meant: kubectl annotate uc -n %s %s %s=%d",
-			s.Held, s.Services, uc.Namespace, uc.Name, v1alpha1.ConfirmDeletionsAnnotation, s.Held))
-	case s.WriteErr != nil:
-		synced(metav1.ConditionFalse, reasonWriteFailed, "writing to the central cluster fails and is tried again: "+s.WriteErr.Error())
+		return metav1.ConditionFalse, reasonStale, "the upstream has been out of contact for longer than spec.staleAfter: its endpoints are marked not ready until it is back"
+	case s.HeldDeletions > 0:
+		return metav1.ConditionFalse, reasonDeletionsHeld, fmt.Sprintf(
+			"%d of %d Services are gone upstream, which is more than the deletion guard allows; if that is meant: %s",
+			s.HeldDeletions, s.Services, annotate(v1alpha1.ConfirmDeletionsAnnotation, strconv.Itoa(s.HeldDeletions)))
+	case s.HeldLosses > 0:
+		return metav1.ConditionFalse, reasonEndpointsHeld, fmt.Sprintf(
+			"%d of %d Services have lost their last ready endpoint upstream, which is more than the deletion guard allows, and keep those that they had; if that is meant: %s",
+			s.HeldLosses, s.Services, annotate(v1alpha1.ConfirmEndpointsAnnotation, strconv.Itoa(s.HeldLosses)))
+	case s.Failing.Services > 0:
+		return metav1.ConditionFalse, reasonWriteFailed, fmt.Sprintf("writing %d Services to the central cluster fails and is tried again: %s", s.Failing.Services, s.Failing.Message)
+	case s.Rejected.Services > 0:
+		return metav1.ConditionFalse, reasonRejected, fmt.Sprintf("the central cluster refuses objects of %d Services: %s", s.Rejected.Services, s.Rejected.Message)
 	case !s.Settled && s.Complete:
-		synced(metav1.ConditionUnknown, reasonSyncing, "the upstream's Services are being compared with the central objects for the first time")
+		return metav1.ConditionUnknown, reasonSyncing, "the upstream's Services are being compared with the central objects for the first time"
 	case !s.Settled:
-		synced(metav1.ConditionUnknown, reasonPending, "waiting for a complete view of the upstream; central objects stay as they are")
+		return metav1.ConditionUnknown, reasonPending, "waiting for a complete view of the upstream; central objects stay as they are"
 	case !s.Complete:
-		synced(metav1.ConditionUnknown, reasonStalled, "the upstream can't be read; central objects are as it was last seen")
+		return metav1.ConditionUnknown, reasonStalled, "the upstream can't be read; central objects are as it was last seen"
 	case s.Refused > 0:
-		synced(metav1.ConditionTrue, reasonSyncedWithRefusals, "central objects are as the upstream has them, but for the refusals listed in status.refusals")
-	default:
-		synced(metav1.ConditionTrue, reasonSynced, "central objects are as the upstream has them")
+		return metav1.ConditionTrue, reasonSyncedWithRefusals, "central objects are as the upstream has them, but for the refusals listed in status.refusals"
 	}
+	return metav1.ConditionTrue, reasonSynced, "central objects are as the upstream has them"
+}
+
+// reportLosses says whether many Services have lost their last ready endpoint at once.
+func reportLosses(uc *v1alpha1.UpstreamCluster, s agent.Snapshot) {
+	uc.Status.EndpointsLost = 0
+	if !s.LossesRaised {
+		set(&uc.Status, uc.Generation, v1alpha1.ConditionEndpointsLost, metav1.ConditionFalse, reasonWithinLimit, "the Services have endpoints, or lose them one by one")
+		return
+	}
+	uc.Status.EndpointsLost = int32(s.Lost)
+	set(&uc.Status, uc.Generation, v1alpha1.ConditionEndpointsLost, metav1.ConditionTrue, reasonLostAtOnce, fmt.Sprintf(
+		"%d of %d Services have lost their last ready endpoint at about the same time and have none, %d more are held; look at the upstream, and at what was changed in spec.allowedCIDRs",
+		s.Lost, s.Services, s.HeldLosses))
 }
 
 // reportRejected brings status to what a rejection says; counts stay as they were, since the objects do.
-func reportRejected(status *v1alpha1.UpstreamClusterStatus, generation int64, r *rejection) {
-	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionFalse, r.Reason, clip(r.Message))
+func reportRejected(status *v1alpha1.UpstreamClusterStatus, generation int64, reason, message string) {
+	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionFalse, reason, clip(message))
 	idle(status, generation, reasonNotAccepted, "the upstream isn't served; central objects stay as they are")
 }
 

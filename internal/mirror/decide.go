@@ -37,8 +37,6 @@ type Decision struct {
 	Refusals []Refusal
 	// Deletes says that the Service goes, or would go if it weren't held.
 	Deletes bool
-	// Loses says that the Service loses its last ready endpoint, or would.
-	Loses bool
 }
 
 // Decide says what is to be done about a key, given the upstream's word, which is nil where
@@ -67,8 +65,8 @@ func Decide(key Key, said *Service, current Objects, w World, g *Guards) Decisio
 	if !w.Namespace {
 		return Decision{Action: Wait, Judged: true}
 	}
-	d := Decision{Judged: true, Refusals: refused, Loses: ready(current) > 0 && ready(desired) == 0}
-	if d.Loses && g.Losses.Holds(key) {
+	d := Decision{Judged: true, Refusals: refused}
+	if ready(current) > 0 && ready(desired) == 0 && g.Losses.Holds(key) {
 		desired.Slices = current.Slices
 		d = change(Plan(desired, current), d)
 		d.Action = Hold

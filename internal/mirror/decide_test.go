@@ -12,14 +12,14 @@ import (
 // judged returns guards that have judged what is due for web, beside others of its upstream.
 func judged(said *Service, current Objects, r Rules, holdLosses bool) *Guards {
 	g := NewGuards(GuardLimit{MaxPercent: 0, MinServices: 2}, holdLosses, false, false)
-	g.Note(web().Key, said, Holding{Service: current.Service != nil, Ready: ready(current)}, r)
+	g.Note(web().Key, said, Holding{Service: current.Service != nil, Ready: ready(current)}, r, time.Unix(0, 0))
 	g.Judge(1, time.Unix(0, 0))
 	return g
 }
 
 // guarded is an upstream of so many Services that none of them may go.
 func (g *Guards) guarded(r Rules, said *Service, current Objects) *Guards {
-	g.Note(web().Key, said, Holding{Service: current.Service != nil, Ready: ready(current)}, r)
+	g.Note(web().Key, said, Holding{Service: current.Service != nil, Ready: ready(current)}, r, time.Unix(0, 0))
 	g.Judge(10, time.Unix(0, 0))
 	return g
 }
@@ -110,7 +110,7 @@ func TestExpiryKeepsAHold(t *testing.T) {
 			if !slices.Contains(gone, k) {
 				said = webWith(func(s *Service) { s.Key = k })
 			}
-			g.Note(k, said, Holding{Service: true, Ready: 2}, east)
+			g.Note(k, said, Holding{Service: true, Ready: 2}, east, now)
 		}
 		g.Judge(10, now)
 	}
@@ -123,7 +123,7 @@ func TestExpiryKeepsAHold(t *testing.T) {
 		if want := map[bool]Action{true: Apply, false: Hold}[expired]; d.Action != want {
 			t.Errorf("expired %t: %s, want %s", expired, d.Action, want)
 		}
-		g.Happened(all[0], d, now)
+		note(all[:5])
 		g.Judge(10, now)
 		if g.Deletions.Held() != 5 {
 			t.Errorf("expired %t: %d are held", expired, g.Deletions.Held())

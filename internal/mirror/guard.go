@@ -106,6 +106,11 @@ func (g *Guard) Happened(key Key, now time.Time) {
 	}
 }
 
+func (g *Guard) isDue(key Key) bool {
+	_, due := g.due[key]
+	return due
+}
+
 // Confirm lets what is held happen, if there is a hold and at most n things are due. It
 // returns the keys that it let go, sorted, and how many were due.
 func (g *Guard) Confirm(n int) (keys []Key, due int) {

@@ -160,12 +160,12 @@ func TestLosses(t *testing.T) {
 	now, limit, all := time.Unix(1_000_000, 0), GuardLimit{MaxPercent: 30, MinServices: 10}, keys(20)
 	lose := func(l *Losses, keys ...Key) {
 		for _, k := range keys {
-			l.Note(k, true, true)
+			l.Note(k, true, true, now)
 		}
 		l.Judge(20, now)
 		for _, k := range keys {
 			if !l.Holds(k) {
-				l.Happened(k, now)
+				l.Note(k, false, false, now)
 			}
 		}
 		l.Judge(20, now)
@@ -189,7 +189,7 @@ func TestLosses(t *testing.T) {
 		l.Judge(20, now)
 		raised(t, l, true, 10)
 		for _, k := range all[:4] {
-			l.Note(k, false, true)
+			l.Note(k, false, true, now)
 		}
 		l.Judge(20, now)
 		raised(t, l, false, 6)
@@ -216,7 +216,7 @@ func TestLosses(t *testing.T) {
 		l := NewLosses(limit, true, false)
 		lose(l, all[:10]...)
 		for _, k := range all[:10] {
-			l.Note(k, false, true)
+			l.Note(k, false, true, now)
 		}
 		l.Judge(20, now)
 		raised(t, l, false, 0)

@@ -24,32 +24,21 @@ type Holding struct {
 	Ready   int // endpoints
 }
 
-// Note tells the guards what is due for a key.
-func (g *Guards) Note(key Key, said *Service, has Holding, r Rules) {
-	g.Deletions.Note(key, has.Service && (said == nil || r.Refuses(said)))
+// Note tells the guards what is due for a key, and what has happened of what was: it has when the
+// central cluster shows it, whoever did it.
+func (g *Guards) Note(key Key, said *Service, has Holding, r Rules, now time.Time) {
 	if !has.Service {
+		g.Deletions.Happened(key, now)
 		g.Losses.Forget(key)
 		return
 	}
+	g.Deletions.Note(key, said == nil || r.Refuses(said))
 	losing := has.Ready > 0 && said != nil && !said.Unsettled && !said.Refused && !r.Publishes(said)
-	g.Losses.Note(key, losing, has.Ready > 0)
+	g.Losses.Note(key, losing, has.Ready > 0, now)
 }
 
 // Judge decides about all that has been noted, given the number of central Services.
 func (g *Guards) Judge(total int, now time.Time) {
 	g.Deletions.Judge(total, now)
 	g.Losses.Judge(total, now)
-}
-
-// Happened tells the guards that a decision was carried out.
-func (g *Guards) Happened(key Key, d Decision, now time.Time) {
-	if d.Action != Apply {
-		return
-	}
-	if d.Deletes {
-		g.Deletions.Happened(key, now)
-	}
-	if d.Loses {
-		g.Losses.Happened(key, now)
-	}
 }

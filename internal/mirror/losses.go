@@ -21,10 +21,14 @@ func NewLosses(limit GuardLimit, hold, raised bool) *Losses {
 
 // Note says whether a key is about to lose its last ready endpoint in the central cluster,
 // and whether it has one there. It decides nothing: Judge does.
-func (l *Losses) Note(key Key, losing, ready bool) {
-	l.guard.Note(key, losing)
-	if ready {
+func (l *Losses) Note(key Key, losing, ready bool, now time.Time) {
+	switch {
+	case ready:
 		delete(l.lost, key)
+		l.guard.Note(key, losing)
+	case l.guard.isDue(key):
+		l.guard.Happened(key, now)
+		l.lost[key] = true
 	}
 }
 
@@ -46,12 +50,6 @@ func (l *Losses) Judge(total int, now time.Time) {
 
 // Holds reports whether a key keeps the endpoints that it would lose.
 func (l *Losses) Holds(key Key) bool { return l.hold && l.guard.Holds(key) }
-
-// Happened says that a key has lost its last ready endpoint in the central cluster.
-func (l *Losses) Happened(key Key, now time.Time) {
-	l.guard.Happened(key, now)
-	l.lost[key] = true
-}
 
 // Confirm lets the losses happen that are held; see Guard.Confirm.
 func (l *Losses) Confirm(n int) (keys []Key, due int) {

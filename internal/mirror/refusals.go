@@ -79,3 +79,10 @@ func bound(s string, n int) string {
 	}
 	return strings.ToValidUTF8(s[:n], "") + "…"
 }
+
+// NameTaken returns the refusal of a Service whose central name, or that of one of its
+// slices, a foreign object has.
+func NameTaken(backend string, k Key) Refusal {
+	return Refusal{Key: k, Reason: ReasonNameTaken, Message: fmt.Sprintf(
+		"Service %s/%s, or an EndpointSlice of it, exists in the central cluster and isn't Gimbal's; rename or delete it, or rename the upstream's Service", k.Namespace, ServiceName(backend, k))}
+}

@@ -87,7 +87,7 @@ func metricType(c prometheus.Collector) string {
 		return "counter"
 	case prometheus.Histogram, *prometheus.HistogramVec:
 		return "histogram"
-	default:
-		return "untyped"
+	default: // a collector of gauges that it reads when it is asked
+		return "gauge"
 	}
 }

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"cmp"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -39,7 +40,7 @@ func (Kind) Accept(spec *v1alpha1.UpstreamClusterSpec, secret *corev1.Secret, e 
 	}
 	config, err := RESTConfig(kubeconfig, e.UserAgent, e.Allow)
 	if err != nil {
-		return upstream.Accepted{}, err
+		return upstream.Accepted{}, fmt.Errorf("Secret %s: %w", ref.Name, err)
 	}
 	return upstream.Accepted{Credentials: kubeconfig, NewSource: func() (upstream.Source, error) {
 		return New(Options{

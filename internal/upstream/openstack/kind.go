@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -48,7 +49,7 @@ func (Kind) Accept(spec *v1alpha1.UpstreamClusterSpec, secret *corev1.Secret, e 
 	}
 	config, err := ParseClouds(clouds, ref.Cloud, ca, e.UserAgent, e.Allow)
 	if err != nil {
-		return upstream.Accepted{}, err
+		return upstream.Accepted{}, fmt.Errorf("Secret %s: %w", ref.Name, err)
 	}
 	poll, err := interval(spec.OpenStack.PollInterval, "spec.openstack.pollInterval")
 	if err != nil {

@@ -1,17 +1,26 @@
-package discovery
+package accept
 
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/upstream"
+	"github.com/projectcontour/gimbal/internal/upstream/kubernetes"
+	"github.com/projectcontour/gimbal/internal/upstream/openstack"
 )
+
+func policy() Policy {
+	return Policy{Kinds: []upstream.Kind{kubernetes.Kind{}, openstack.Kind{}}}
+}
 
 func upstreamNamed(name string, created int64) v1alpha1.UpstreamCluster {
 	uc := v1alpha1.UpstreamCluster{}
@@ -37,7 +46,7 @@ func TestAmbiguousLaterOneIsRejected(t *testing.T) {
 		"in that second, first": {uc: upstreamNamed("prod", 1), others: []v1alpha1.UpstreamCluster{upstreamNamed("prod-us", 1)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := ambiguous(&tc.uc, tc.others); (got != nil) != tc.rejected {
+			if got := unambiguous(&tc.uc, tc.others); (got != nil) != tc.rejected {
 				t.Errorf("rejection %v, want one: %v", got, tc.rejected)
 			}
 		})
@@ -78,8 +87,8 @@ func TestAccept(t *testing.T) {
 			if tc.change != nil {
 				tc.change(&uc.Spec)
 			}
-			_, err := accept(&uc, tc.secret, Policy{}, nil, slog.New(slog.DiscardHandler))
-			var rejected *rejection
+			_, err := Upstream(&uc, nil, tc.secret, policy(), Central{}, slog.New(slog.DiscardHandler))
+			var rejected *upstream.Rejection
 			if errors.As(err, &rejected) {
 				if rejected.Reason != tc.reason {
 					t.Errorf("reason %s (%v), want %s", rejected.Reason, err, tc.reason)
@@ -104,17 +113,21 @@ func TestAcceptOpenStack(t *testing.T) {
 		reason string
 		says   string
 	}{
-		"usable":              {data: map[string]string{"clouds.yaml": usableClouds}},
-		"another key":         {data: map[string]string{"c": usableClouds}, change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.Key = "c" }},
-		"no key":              {data: map[string]string{}, reason: "SecretNotFound", says: "spec.openstack.cloudsSecret.key"},
-		"no CA":               {data: map[string]string{"clouds.yaml": usableClouds}, reason: "SecretNotFound", says: "caKey", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.CAKey = "ca.crt" }},
-		"no certificate":      {data: map[string]string{"clouds.yaml": usableClouds, "ca.crt": "x"}, reason: "InvalidClouds", says: "Secret os-1", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.CAKey = "ca.crt" }},
-		"no clouds":           {data: map[string]string{"clouds.yaml": "hello"}, reason: "InvalidClouds"},
-		"no such cloud":       {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidClouds", says: "os-2", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.Cloud = "os-2" }},
-		"path":                {data: map[string]string{"clouds.yaml": usableClouds + "    cacert: /etc/ca.crt"}, reason: "FilePathRefused"},
-		"odd poll interval":   {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "pollInterval", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.PollInterval = &metav1.Duration{Duration: time.Millisecond} }},
-		"odd health interval": {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "healthInterval", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.HealthInterval = &metav1.Duration{Duration: time.Millisecond} }},
-		"two kinds":           {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "one kind", change: func(s *v1alpha1.UpstreamClusterSpec) { s.Kubernetes = &v1alpha1.KubernetesUpstream{} }},
+		"usable":         {data: map[string]string{"clouds.yaml": usableClouds}},
+		"another key":    {data: map[string]string{"c": usableClouds}, change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.Key = "c" }},
+		"no key":         {data: map[string]string{}, reason: "SecretNotFound", says: "spec.openstack.cloudsSecret.key"},
+		"no CA":          {data: map[string]string{"clouds.yaml": usableClouds}, reason: "SecretNotFound", says: "caKey", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.CAKey = "ca.crt" }},
+		"no certificate": {data: map[string]string{"clouds.yaml": usableClouds, "ca.crt": "x"}, reason: "InvalidClouds", says: "Secret os-1", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.CAKey = "ca.crt" }},
+		"no clouds":      {data: map[string]string{"clouds.yaml": "hello"}, reason: "InvalidClouds"},
+		"no such cloud":  {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidClouds", says: "os-2", change: func(s *v1alpha1.UpstreamClusterSpec) { s.OpenStack.CloudsSecret.Cloud = "os-2" }},
+		"path":           {data: map[string]string{"clouds.yaml": usableClouds + "    cacert: /etc/ca.crt"}, reason: "FilePathRefused"},
+		"odd poll interval": {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "pollInterval", change: func(s *v1alpha1.UpstreamClusterSpec) {
+			s.OpenStack.PollInterval = &metav1.Duration{Duration: time.Millisecond}
+		}},
+		"odd health interval": {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "healthInterval", change: func(s *v1alpha1.UpstreamClusterSpec) {
+			s.OpenStack.HealthInterval = &metav1.Duration{Duration: time.Millisecond}
+		}},
+		"two kinds": {data: map[string]string{"clouds.yaml": usableClouds}, reason: "InvalidSpec", says: "not both", change: func(s *v1alpha1.UpstreamClusterSpec) { s.Kubernetes = &v1alpha1.KubernetesUpstream{} }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			uc := upstreamNamed("os-1", 1)
@@ -127,10 +140,10 @@ func TestAcceptOpenStack(t *testing.T) {
 			for k, v := range tc.data {
 				secret.Data[k] = []byte(v)
 			}
-			_, err := accept(&uc, secret, Policy{}, nil, slog.New(slog.DiscardHandler))
-			var rejected *rejection
+			_, err := Upstream(&uc, nil, secret, policy(), Central{}, slog.New(slog.DiscardHandler))
+			var rejected *upstream.Rejection
 			if errors.As(err, &rejected) {
-				if rejected.Reason != tc.reason || !strings.Contains(rejected.Message, tc.says) {
+				if rejected.Reason != tc.reason || !strings.Contains(err.Error(), tc.says) {
 					t.Errorf("reason %s (%v), want %s and %q", rejected.Reason, err, tc.reason, tc.says)
 				}
 			} else if err != nil || tc.reason != "" {
@@ -163,5 +176,32 @@ func TestStaleAfter(t *testing.T) {
 	}
 	if _, err := staleAfter("30s"); err == nil {
 		t.Error("30s is shorter than an upstream may be out of contact by chance")
+	}
+}
+
+func TestFamilies(t *testing.T) {
+	const v4, v6 = discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6
+	for name, tc := range map[string]struct {
+		spec  []v1alpha1.Family
+		nodes []discoveryv1.AddressType
+		want  []discoveryv1.AddressType
+		note  string
+	}{
+		"no node is shown": {nil, nil, nil, ""},
+		"nodes have one":   {nil, []discoveryv1.AddressType{v4}, []discoveryv1.AddressType{v4}, "no node of the central cluster has an IPv6 address"},
+		"nodes have both":  {nil, []discoveryv1.AddressType{v4, v6}, []discoveryv1.AddressType{v4, v6}, ""},
+		"the spec decides": {[]v1alpha1.Family{"IPv6"}, []discoveryv1.AddressType{v4}, []discoveryv1.AddressType{v6}, "spec.families"},
+		"the spec is wide": {[]v1alpha1.Family{"IPv4", "IPv6"}, []discoveryv1.AddressType{v4}, []discoveryv1.AddressType{v4, v6}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			uc := upstreamNamed("us-east", 1)
+			uc.Spec.Families = tc.spec
+			c := Central{Families: tc.nodes}
+			rules, err := Rules(&uc, policy(), c)
+			note := FamiliesNote(&uc, c)
+			if err != nil || !slices.Equal(rules.Families, tc.want) || (note == "") != (tc.note == "") || !strings.Contains(note, tc.note) {
+				t.Errorf("%v %q, %v", rules.Families, note, err)
+			}
+		})
 	}
 }

@@ -1,0 +1,60 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/projectcontour/gimbal/internal/upstream"
+)
+
+// contact is what is known of the contact with the upstream.
+type contact struct {
+	known    bool // there has been a complete view since the agent started
+	complete bool // the view is complete now
+	failure  *upstream.Error
+	lastView time.Time
+	// since is since when the upstream has been out of contact, for certain; zero while it
+	// isn't. An earlier agent's last view doesn't tell: its time in the status may be minutes old.
+	since    time.Time
+	expired  bool
+	identity string // of the cluster that the central objects are of; "" if that isn't known
+}
+
+func newContact(c Config) contact {
+	return contact{lastView: c.Past.LastView, since: c.Past.OutOfContact, identity: c.Past.Identity}
+}
+
+// confirmed records that the view is complete.
+func (c *contact) confirmed(now time.Time, identity string) {
+	c.known, c.complete, c.failure, c.lastView, c.since, c.expired = true, true, nil, now, time.Time{}, false
+	if c.identity == "" {
+		c.identity = identity
+	}
+}
+
+// lost records that the view can't be confirmed, and says whether that is news.
+func (c *contact) lost(err *upstream.Error, now time.Time) (news bool) {
+	news = c.complete || c.failure == nil || c.failure.Reason != err.Reason
+	if c.since.IsZero() {
+		c.since = now
+		if c.known {
+			c.since = c.lastView
+		}
+	}
+	c.complete, c.failure = false, err
+	return news
+}
+
+// expires reports whether the upstream has just been out of contact for too long. One that
+// is being listed is in contact, however long that takes.
+func (c *contact) expires(after time.Duration, now time.Time) bool {
+	if after <= 0 || c.expired || c.complete || c.failure == nil || c.since.IsZero() || now.Sub(c.since) <= after {
+		return false
+	}
+	c.expired = true
+	return true
+}
+
+// other reports whether the source reads another cluster than the central objects are of.
+func (c *contact) other(identity string) bool {
+	return c.identity != "" && identity != "" && identity != c.identity
+}
