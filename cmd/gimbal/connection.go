@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -16,6 +18,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/bound"
 )
 
 // connection says how the central cluster is reached.
@@ -29,8 +32,18 @@ func (c *connection) addFlags(f *pflag.FlagSet) {
 	f.StringVarP(&c.namespace, "namespace", "n", "gimbal-discovery", "`NAMESPACE` of the UpstreamClusters and their Secrets")
 }
 
-// config returns the central cluster's client configuration.
-func (c *connection) config() (*rest.Config, error) {
+// config returns the central cluster's client configuration. What its clients do ends with ctx.
+func (c *connection) config(ctx context.Context) (*rest.Config, error) {
+	config, err := c.unbound()
+	if err != nil {
+		return nil, err
+	}
+	return bound.To(ctx, config), nil
+}
+
+// unbound returns a configuration whose clients may outlive the command's context: what is
+// begun can be ended in an orderly way.
+func (c *connection) unbound() (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = c.kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules,
@@ -40,6 +53,22 @@ func (c *connection) config() (*rest.Config, error) {
 	}
 	config.UserAgent = "gimbal/" + buildVersion()
 	return config, nil
+}
+
+// within runs f for no longer than limit, and says so if that was why it failed.
+func within(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := f(limited)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("interrupted: %w", ctx.Err())
+	case limited.Err() != nil:
+		return fmt.Errorf("not done within --timeout %s: %w", limit, err)
+	}
+	return err
 }
 
 // logging says how much is logged, and how.

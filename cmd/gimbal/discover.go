@@ -74,7 +74,7 @@ same names. Replicas share the upstreams by Leases.`,
 			if options.Policy, err = policy.policy(); err != nil {
 				return err
 			}
-			if options.Config, err = central.config(); err != nil {
+			if options.Config, err = central.unbound(); err != nil {
 				return err
 			}
 			if options.Identity, err = identity(options.Identity); err != nil {

@@ -20,7 +20,8 @@ var version string
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	// The first signal ends it in an orderly way, the second one at once.
+	context.AfterFunc(ctx, stop)
 	if err := newRootCommand(filepath.Base(os.Args[0])).ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -17,15 +18,21 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/accept"
 	"github.com/projectcontour/gimbal/internal/discovery"
 	"github.com/projectcontour/gimbal/internal/preview"
 )
 
+// planFlags are what gimbal plan is told.
+type planFlags struct {
+	central      connection
+	policy       policyFlags
+	output, file string
+	timeout      time.Duration
+}
+
 func newPlanCommand() *cobra.Command {
-	var central connection
-	var policy policyFlags
-	var output, file string
-	var timeout time.Duration
+	var flags planFlags
 	cmd := &cobra.Command{
 		Use:   "plan [UPSTREAM...]",
 		Short: "Show what would be created, changed, deleted, held or refused, and why",
@@ -34,69 +41,83 @@ writes nothing. Without arguments it does so for every UpstreamCluster of the
 namespace; with --filename for one that needn't be applied yet.
 
 Give it the policy flags that gimbal discover runs with.`,
-		RunE: func(cmd *cobra.Command, names []string) error {
-			p, err := policy.policy()
-			if err != nil {
-				return err
-			}
-			upstreams, err := plannedUpstreams(cmd, &central, file, names)
-			if err != nil {
-				return err
-			}
-			config, err := central.config()
-			if err != nil {
-				return err
-			}
-			logger := quiet()
-			reader, err := newClient(&central)
-			if err != nil {
-				return err
-			}
-			direct, err := kubernetes.NewForConfig(config)
-			if err != nil {
-				return err
-			}
-			previews := []*preview.Preview{}
-			var errs []error
-			for i := range upstreams {
-				ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-				one, err := preview.New(ctx, preview.Options{
-					Reader: reader, Client: direct, Upstream: &upstreams[i], Policy: p, Logger: logger,
-				})
-				cancel()
-				if err != nil {
-					errs = append(errs, fmt.Errorf("upstream %s: %w", upstreams[i].Name, err))
-					continue
-				}
-				previews = append(previews, one)
-			}
-			return errors.Join(append(errs, print(cmd.OutOrStdout(), output, previews, planTable))...)
-		},
+		RunE: flags.run,
 	}
 	f := cmd.Flags()
-	central.addFlags(f)
-	policy.addFlags(f)
-	f.StringVarP(&output, "output", "o", "table", "`FORMAT`: table, json or yaml")
-	f.StringVarP(&file, "filename", "f", "", "`FILE` with one UpstreamCluster to plan for, instead of those that are applied; - is standard input")
-	f.DurationVar(&timeout, "timeout", 30*time.Second, "how long one upstream may take")
+	flags.central.addFlags(f)
+	flags.policy.addFlags(f)
+	f.StringVarP(&flags.output, "output", "o", "table", "`FORMAT`: table, json or yaml")
+	f.StringVarP(&flags.file, "filename", "f", "", "`FILE` with one UpstreamCluster to plan for, instead of those that are applied; - is standard input")
+	f.DurationVar(&flags.timeout, "timeout", 30*time.Second, "how long listing the UpstreamClusters, and then each upstream, may take")
 	return cmd
 }
 
-// plannedUpstreams returns the UpstreamClusters that were asked for.
-func plannedUpstreams(cmd *cobra.Command, central *connection, file string, names []string) ([]v1alpha1.UpstreamCluster, error) {
-	if file == "" {
-		return getUpstreams(cmd, central, names)
+func (p *planFlags) run(cmd *cobra.Command, names []string) error {
+	policy, err := p.policy.policy()
+	if err != nil {
+		return err
 	}
-	if len(names) > 0 {
-		return nil, errors.New("give either --filename or names of upstreams")
+	var manifest []byte
+	if p.file != "" {
+		if len(names) > 0 {
+			return errors.New("give either --filename or names of upstreams")
+		}
+		if manifest, err = readFile(cmd, p.file); err != nil {
+			return err
+		}
 	}
-	data, err := readFile(cmd, file)
+	logger := quiet()
+	var upstreams []v1alpha1.UpstreamCluster
+	if err := within(cmd.Context(), p.timeout, func(ctx context.Context) (err error) {
+		upstreams, err = p.upstreams(ctx, cmd, names, manifest)
+		return err
+	}); err != nil {
+		return err
+	}
+	previews := []*preview.Preview{}
+	var errs []error
+	for i := range upstreams {
+		if cmd.Context().Err() != nil {
+			break
+		}
+		if err := within(cmd.Context(), p.timeout, func(ctx context.Context) error {
+			one, err := p.preview(ctx, &upstreams[i], policy, logger)
+			if err == nil {
+				previews = append(previews, one)
+			}
+			return err
+		}); err != nil {
+			errs = append(errs, fmt.Errorf("upstream %s: %w", upstreams[i].Name, err))
+		}
+	}
+	return errors.Join(append(errs, print(cmd.OutOrStdout(), p.output, previews, planTable))...)
+}
+
+// preview returns the preview of one upstream.
+func (p *planFlags) preview(ctx context.Context, uc *v1alpha1.UpstreamCluster, policy accept.Policy, logger *slog.Logger) (*preview.Preview, error) {
+	config, err := p.central.config(ctx)
 	if err != nil {
 		return nil, err
 	}
-	uc, err := asApplied(cmd, central, data)
+	reader, err := newClient(ctx, &p.central)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, err
+	}
+	direct, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	return preview.New(ctx, preview.Options{Reader: reader, Client: direct, Upstream: uc, Policy: policy, Logger: logger})
+}
+
+// upstreams returns the UpstreamClusters that were asked for: the one of the manifest, if there is one.
+func (p *planFlags) upstreams(ctx context.Context, cmd *cobra.Command, names []string, manifest []byte) ([]v1alpha1.UpstreamCluster, error) {
+	if p.file == "" {
+		return getUpstreams(ctx, cmd, &p.central, names)
+	}
+	uc, err := asApplied(ctx, cmd, &p.central, manifest)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.file, err)
 	}
 	return []v1alpha1.UpstreamCluster{*uc}, nil
 }
@@ -104,7 +125,7 @@ func plannedUpstreams(cmd *cobra.Command, central *connection, file string, name
 // asApplied returns the UpstreamCluster of a manifest as the central API server would
 // have it, validated and with its defaults, or as it is where the user may not apply
 // it. Nothing is written.
-func asApplied(cmd *cobra.Command, central *connection, manifest []byte) (*v1alpha1.UpstreamCluster, error) {
+func asApplied(ctx context.Context, cmd *cobra.Command, central *connection, manifest []byte) (*v1alpha1.UpstreamCluster, error) {
 	var uc v1alpha1.UpstreamCluster
 	if err := yaml.UnmarshalStrict(manifest, &uc); err != nil {
 		return nil, fmt.Errorf("not an UpstreamCluster: %w", err)
@@ -113,20 +134,20 @@ func asApplied(cmd *cobra.Command, central *connection, manifest []byte) (*v1alp
 	if uc.Namespace == "" {
 		uc.Namespace = central.namespace
 	}
-	c, err := newClient(central)
+	c, err := newClient(ctx, central)
 	if err != nil {
 		return nil, err
 	}
 	// An applied one keeps its age, which decides between names that can't be told apart.
 	present := v1alpha1.UpstreamCluster{}
 	applied := uc.DeepCopy()
-	err = c.Get(cmd.Context(), client.ObjectKeyFromObject(&uc), &present)
+	err = c.Get(ctx, client.ObjectKeyFromObject(&uc), &present)
 	switch {
 	case apierrors.IsNotFound(err):
-		err = c.Create(cmd.Context(), applied, client.DryRunAll)
+		err = c.Create(ctx, applied, client.DryRunAll)
 	case err == nil:
 		applied.ResourceVersion = present.ResourceVersion
-		err = c.Update(cmd.Context(), applied, client.DryRunAll)
+		err = c.Update(ctx, applied, client.DryRunAll)
 	}
 	if apierrors.IsForbidden(err) {
 		cmd.PrintErrln("Taken as it is, unchecked and without defaults:", err)
@@ -143,14 +164,14 @@ func readFile(cmd *cobra.Command, file string) ([]byte, error) {
 }
 
 // getUpstreams returns the UpstreamClusters of these names, or all of the namespace.
-func getUpstreams(cmd *cobra.Command, central *connection, names []string) ([]v1alpha1.UpstreamCluster, error) {
-	c, err := newClient(central)
+func getUpstreams(ctx context.Context, cmd *cobra.Command, central *connection, names []string) ([]v1alpha1.UpstreamCluster, error) {
+	c, err := newClient(ctx, central)
 	if err != nil {
 		return nil, err
 	}
 	if len(names) == 0 {
 		var list v1alpha1.UpstreamClusterList
-		if err := c.List(cmd.Context(), &list, client.InNamespace(central.namespace)); err != nil {
+		if err := c.List(ctx, &list, client.InNamespace(central.namespace)); err != nil {
 			return nil, fmt.Errorf("listing UpstreamClusters in %s: %w", central.namespace, err)
 		}
 		if len(list.Items) == 0 {
@@ -160,15 +181,15 @@ func getUpstreams(cmd *cobra.Command, central *connection, names []string) ([]v1
 	}
 	upstreams := make([]v1alpha1.UpstreamCluster, len(names))
 	for i, name := range names {
-		if err := c.Get(cmd.Context(), client.ObjectKey{Namespace: central.namespace, Name: name}, &upstreams[i]); err != nil {
+		if err := c.Get(ctx, client.ObjectKey{Namespace: central.namespace, Name: name}, &upstreams[i]); err != nil {
 			return nil, fmt.Errorf("reading UpstreamCluster %s/%s: %w", central.namespace, name, err)
 		}
 	}
 	return upstreams, nil
 }
 
-func newClient(central *connection) (client.Client, error) {
-	config, err := central.config()
+func newClient(ctx context.Context, central *connection) (client.Client, error) {
+	config, err := central.config(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -32,29 +32,18 @@ func newStatusCommand() *cobra.Command {
 	var central connection
 	var output string
 	var refusals bool
+	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "status [UPSTREAM...]",
 		Short: "Show upstreams, the age of their last complete view, counts and refusals",
 		RunE: func(cmd *cobra.Command, names []string) error {
-			upstreams, err := getUpstreams(cmd, &central, names)
+			var rows []upstreamStatus
+			err := within(cmd.Context(), timeout, func(ctx context.Context) (err error) {
+				rows, err = statuses(ctx, cmd, &central, names)
+				return err
+			})
 			if err != nil {
 				return err
-			}
-			config, err := central.config()
-			if err != nil {
-				return err
-			}
-			direct, err := kubernetes.NewForConfig(config)
-			if err != nil {
-				return err
-			}
-			rows := make([]upstreamStatus, 0, len(upstreams))
-			for i := range upstreams {
-				row, err := statusOf(cmd.Context(), direct, &upstreams[i], time.Now())
-				if err != nil {
-					return err
-				}
-				rows = append(rows, row)
 			}
 			return print(cmd.OutOrStdout(), output, rows, func(w io.Writer, rows []upstreamStatus) error {
 				return statusTable(w, rows, refusals || len(names) > 0)
@@ -65,7 +54,33 @@ func newStatusCommand() *cobra.Command {
 	central.addFlags(f)
 	f.StringVarP(&output, "output", "o", "table", "`FORMAT`: table, json or yaml")
 	f.BoolVar(&refusals, "refusals", false, "list refusals and the conditions' messages too, as is done for upstreams given by name")
+	f.DurationVar(&timeout, "timeout", 10*time.Second, "how long the central cluster may take to answer")
 	return cmd
+}
+
+// statuses returns the statuses of the upstreams of these names, or of all.
+func statuses(ctx context.Context, cmd *cobra.Command, central *connection, names []string) ([]upstreamStatus, error) {
+	upstreams, err := getUpstreams(ctx, cmd, central, names)
+	if err != nil {
+		return nil, err
+	}
+	config, err := central.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	direct, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]upstreamStatus, 0, len(upstreams))
+	for i := range upstreams {
+		row, err := statusOf(ctx, direct, &upstreams[i], time.Now())
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }
 
 // statusOf returns one upstream's status. The view counts as live only while a
