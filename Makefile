@@ -49,14 +49,18 @@ lint: $(TOOLS) manifests ## Check the code's style and that the manifests build
 manifests: $(TOOLS) ## Render the manifests of deploy to bin/manifests, with Contour's from its Go module
 	rm -rf bin/manifests && mkdir -p bin && cp -r deploy bin/manifests
 	go mod download -C lab/component/contour github.com/projectcontour/contour
-	cat "$$(go list -C lab/component/contour -m -f '{{.Dir}}' github.com/projectcontour/contour)/examples/render/contour.yaml" >bin/manifests/contour/release.yaml
-	sed -i.orig 's|https://.*/contour.yaml|release.yaml|' bin/manifests/contour/kustomization.yaml
-	cd bin/manifests && for k in . upstream upstream/nodeport; do $(TOOLS)/kustomize build $$k -o $$k/rendered.yaml || exit; done
+	from="$$(go list -C lab/component/contour -m -f '{{.Dir}}' github.com/projectcontour/contour)/examples" && \
+		cat "$$from/render/contour.yaml" >bin/manifests/contour/contour.yaml && \
+		cat "$$from/contour/01-crds.yaml" >bin/manifests/contour-crds/01-crds.yaml
+	sed -i.orig 's|https://.*/contour/v.*/||' bin/manifests/contour/kustomization.yaml bin/manifests/contour-crds/kustomization.yaml
+	cd bin/manifests && for k in . contour-crds upstream upstream/nodeport; do $(TOOLS)/kustomize build $$k -o $$k/rendered.yaml || exit; done
 
 generate: $(TOOLS) ## Rewrite what is generated: deepcopy, CRDs, roles, reference pages
 	rm -rf deploy/crds/gimbal.* bin/role
 	$(TOOLS)/controller-gen object crd paths=./api/... output:crd:dir=deploy/crds
 	go test ./cmd/gimbal -run TestReference -update
+	$(TOOLS)/crd-ref-docs --log-level ERROR --source-path api/v1alpha1 --config tools/crd-ref-docs/config.yaml \
+		--templates-dir tools/crd-ref-docs/templates --renderer markdown --output-path docs/reference/upstreamcluster.md
 	$(TOOLS)/controller-gen rbac:roleName=gimbal-discovery paths=./internal/discovery output:dir=bin/role/discovery
 	$(TOOLS)/controller-gen rbac:roleName=gimbal-upstream paths=./internal/upstream/kubernetes output:dir=bin/role/upstream
 	mv bin/role/discovery/role.yaml deploy/discovery/

@@ -115,19 +115,20 @@ func TestMetricsAndFlagsExist(t *testing.T) {
 		}
 		for _, name := range names.FindAllString(text, -1) {
 			reference := all["docs/reference/cli.md"]
+			want := " " + strings.TrimPrefix(name, "`") + " "
 			if strings.HasPrefix(name, "gimbal") {
 				reference = all["docs/reference/metrics.md"]
-				name = "`" + strings.TrimSuffix(name, "_bucket")
+				want = "`" + strings.TrimSuffix(name, "_bucket") + "`"
 			}
-			if !strings.Contains(reference, name+"`") {
-				t.Errorf("%s: the reference doesn't have %s`", page, name)
+			if !strings.Contains(reference, want) {
+				t.Errorf("%s: the reference doesn't have %s", page, want)
 			}
 		}
 	}
 }
 
 func TestTroubleshootingHasEveryReason(t *testing.T) {
-	inCode := reasons(t, "../internal/mirror", "../internal/upstream", "../internal/upstream/kubernetes", "../internal/discovery")
+	inCode := reasons(t, "../internal/mirror", "../internal/upstream", "../internal/upstream/kubernetes", "../internal/upstream/openstack", "../internal/discovery")
 	text := pages(t)["docs/troubleshooting.md"]
 	for reason, where := range inCode {
 		if !strings.Contains(text, "`"+reason+"`") {

@@ -54,12 +54,13 @@ type Options struct {
 }
 
 // DefaultControllers returns the controllers that Services, endpoints,
-// namespaces and ServiceAccounts need; there are none for workloads.
+// namespaces, ServiceAccounts and roles need; there are none for workloads.
 func DefaultControllers() []string {
 	return []string{
 		"endpoints-controller", "endpointslice-controller", "endpointslice-mirroring-controller",
 		"garbage-collector-controller", "namespace-controller", "serviceaccount-controller",
 		"serviceaccount-token-controller", "root-ca-certificate-publisher-controller", "service-cidr-controller",
+		"clusterrole-aggregation-controller",
 	}
 }
 

@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 
 	"github.com/projectcontour/gimbal/lab/cluster"
 	"github.com/projectcontour/gimbal/lab/image"
+	"github.com/projectcontour/gimbal/lab/manifests"
 	"github.com/projectcontour/gimbal/lab/process"
 	"github.com/projectcontour/gimbal/lab/samples"
 )
@@ -39,6 +38,9 @@ func (in *inside) install(ctx context.Context) error {
 		return err
 	}
 	in.say("Installing Gimbal, Contour and Envoy from deploy/ in %s.", in.central().Name())
+	if _, err := in.central().Kubectl(ctx, nil, "apply", "--server-side", "-k", filepath.Join(deploy, "contour-crds")); err != nil {
+		return err
+	}
 	if _, err := in.central().Kubectl(ctx, nil, "apply", "-k", deploy); err != nil {
 		return err
 	}
@@ -84,41 +86,10 @@ func (in *inside) upstreamNames() []string {
 	return names
 }
 
-// copyDeploy copies deploy/ with its one remote reference, to the manifests of a
-// release of Contour, replaced by the same release's file.
+// copyDeploy copies deploy/ so that it needs no network.
 func (in *inside) copyDeploy() (string, error) {
 	dir := filepath.Join(in.state.Dir, "deploy")
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join(in.state.Checkout, "deploy"))); err != nil {
-		return "", fmt.Errorf("copy deploy/: %w", err)
-	}
-	contour, err := os.ReadFile(in.state.ContourManifests)
-	if err != nil {
-		return "", fmt.Errorf("read Contour's manifests: %w", err)
-	}
-	remote := regexp.MustCompile(`https://\S+/contour/\S+/contour\.yaml`)
-	replaced := 0
-	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Name() != "kustomization.yaml" {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if err != nil || !remote.Match(b) {
-			return err
-		}
-		replaced++
-		const local = "contour-release.yaml"
-		if err := os.WriteFile(filepath.Join(filepath.Dir(path), local), contour, 0o644); err != nil {
-			return err
-		}
-		return os.WriteFile(path, remote.ReplaceAll(b, []byte(local)), 0o644)
-	})
-	if err == nil && replaced != 1 {
-		err = fmt.Errorf("%d files refer to Contour's release manifests, want one", replaced)
-	}
-	if err != nil {
-		return "", fmt.Errorf("stand in for the remote reference in deploy/: %w", err)
-	}
-	return dir, nil
+	return dir, manifests.Copy(in.state.Checkout, dir, in.state.Contour)
 }
 
 // addUpstream does what deploy/samples/upstreamcluster.yaml tells an operator to

@@ -1,6 +1,7 @@
 package environment
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -55,5 +56,12 @@ func TestUpstreamManifest(t *testing.T) {
 	write(t, path, "spec: {}\n")
 	if _, err := in.upstreamManifest(path); err == nil || !strings.Contains(err.Error(), "has no") {
 		t.Errorf("a manifest without what is to be replaced: %v", err)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

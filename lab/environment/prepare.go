@@ -90,6 +90,6 @@ func prepare(ctx context.Context, s *state.State, index int, opts Options, compo
 			return fmt.Errorf("link gimbal: %w", err)
 		}
 	}
-	s.ContourManifests, err = image.ContourManifests(ctx, components)
+	s.Contour, err = image.Contour(ctx, components)
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/projectcontour/gimbal/lab/component"
+	"github.com/projectcontour/gimbal/lab/manifests"
 )
 
 // The lab's own images; manifests of the lab name them.
@@ -69,15 +70,15 @@ func (m Maker) Central(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	manifests, err := ContourManifests(ctx, m.Components)
+	release, err := Contour(ctx, m.Components)
 	if err != nil {
 		return nil, err
 	}
-	contourRef, err := reference(manifests, "contour")
+	contourRef, err := reference(release.Release(), "contour")
 	if err != nil {
 		return nil, err
 	}
-	envoyRef, err := reference(manifests, "envoy")
+	envoyRef, err := reference(release.Release(), "envoy")
 	if err != nil {
 		return nil, err
 	}
@@ -97,14 +98,14 @@ func (m Maker) Central(ctx context.Context) ([]string, error) {
 	})
 }
 
-// ContourManifests is the path of the one file that has all of Contour's
-// manifests, of the release that the lab runs.
-func ContourManifests(ctx context.Context, components *component.Cache) (string, error) {
-	dir, err := components.Source(ctx, component.Contour)
+// Contour returns the release of Contour that the lab runs.
+func Contour(ctx context.Context, components *component.Cache) (manifests.Contour, error) {
+	version, err := components.Version(component.Contour)
 	if err != nil {
-		return "", err
+		return manifests.Contour{}, err
 	}
-	return filepath.Join(dir, "examples", "render", "contour.yaml"), nil
+	dir, err := components.Source(ctx, component.Contour)
+	return manifests.Contour{Version: version, Dir: dir}, err
 }
 
 // reference finds, in a file of manifests, the image whose repository is called name.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/projectcontour/gimbal/lab/checkout"
 	"github.com/projectcontour/gimbal/lab/contain"
+	"github.com/projectcontour/gimbal/lab/manifests"
 	"github.com/projectcontour/gimbal/lab/network"
 )
 
@@ -36,8 +37,8 @@ type State struct {
 	BaseImages, CentralImages []string
 	// Inside tells that the caller runs in the lab, where process ids are others.
 	Inside bool `json:"-"`
-	// ContourManifests is the path of Contour's own manifests.
-	ContourManifests string
+	// Contour has Contour's own manifests.
+	Contour manifests.Contour
 }
 
 // New is the state of a lab that the checkout at root is about to start.

@@ -18,6 +18,7 @@ import (
 	"github.com/projectcontour/gimbal/lab/checkout"
 	"github.com/projectcontour/gimbal/lab/component"
 	"github.com/projectcontour/gimbal/lab/controlplane"
+	"github.com/projectcontour/gimbal/lab/image"
 	"github.com/projectcontour/gimbal/lab/openstack"
 	"github.com/projectcontour/gimbal/test/e2e/script"
 )
@@ -83,6 +84,12 @@ func setUp(dir string) (stop func(), err error) {
 		return stop, err
 	}
 	if world.Kubectl, err = components.Path(ctx, component.Kubectl); err != nil {
+		return stop, err
+	}
+	if world.Contour, err = components.Path(ctx, component.Contour); err != nil {
+		return stop, err
+	}
+	if world.ContourRelease, err = image.Contour(ctx, components); err != nil {
 		return stop, err
 	}
 	var group errgroup.Group

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/projectcontour/gimbal/lab/manifests"
 	"github.com/projectcontour/gimbal/lab/openstack"
 )
 
@@ -30,6 +31,9 @@ type World struct {
 	Root string
 	// Gimbal and Kubectl are the programs.
 	Gimbal, Kubectl string
+	// Contour is a program, and ContourRelease what it was built from; empty where it isn't needed.
+	Contour        string
+	ContourRelease manifests.Contour
 	// Central is the central cluster.
 	Central *Cluster
 	// Upstreams are the upstream clusters, by name.
