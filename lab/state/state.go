@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"github.com/projectcontour/gimbal/lab/checkout"
@@ -49,9 +50,15 @@ func New(root string) *State {
 // dirVariable names a lab's directory in the environment of commands that run in the lab.
 const dirVariable = "GIMBAL_LAB_DIR"
 
-// Load reads the state of the lab that the caller runs in, or else of the
-// running lab of the checkout that holds the working directory.
-func Load() (*State, error) {
+// file is the state's name in a lab's directory.
+const file = "lab.json"
+
+// Load reads the state of the lab that the caller runs in; or else of the lab whose own
+// link the program was called by, which is on the PATH that a lab prints; or else of the
+// running lab of the checkout that holds the working directory, or the program.
+func Load() (*State, error) { return load(os.Args[0]) }
+
+func load(program string) (*State, error) {
 	if dir := os.Getenv(dirVariable); dir != "" {
 		s, err := Read(dir)
 		if err != nil {
@@ -60,24 +67,42 @@ func Load() (*State, error) {
 		s.Inside = true
 		return s, nil
 	}
-	root, err := checkout.Root()
+	if path, err := exec.LookPath(program); err == nil {
+		dir := filepath.Dir(filepath.Dir(path))
+		if _, err := os.Stat(filepath.Join(dir, file)); err == nil {
+			return Read(dir)
+		}
+	}
+	s, err := running(checkout.Root())
+	if err == nil {
+		return s, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		if s, err := running(checkout.RootFrom(filepath.Dir(self))); err == nil {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+// running reads the state of the lab of the checkout at root, which has to run.
+func running(root string, err error) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	running, err := contain.Running(checkout.ID(root))
+	runs, err := contain.Running(checkout.ID(root))
 	if err != nil {
 		return nil, fmt.Errorf("look for the lab of %s: %w", root, err)
 	}
-	s := New(root)
-	if !running {
+	if !runs {
 		return nil, fmt.Errorf("no lab of the checkout %s runs; start it with: lab up", root)
 	}
-	return Read(s.Dir)
+	return Read(New(root).Dir)
 }
 
 // Read reads the state in dir.
 func Read(dir string) (*State, error) {
-	b, err := os.ReadFile(filepath.Join(dir, "lab.json"))
+	b, err := os.ReadFile(filepath.Join(dir, file))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("the lab in %s is only just starting or ending; try again", dir)
 	}
@@ -114,7 +139,7 @@ func (s *State) Save() error {
 	if err != nil {
 		return fmt.Errorf("save the lab's state: %w", err)
 	}
-	path := filepath.Join(s.Dir, "lab.json")
+	path := filepath.Join(s.Dir, file)
 	if err := os.WriteFile(path+".new", b, 0o644); err != nil {
 		return fmt.Errorf("save the lab's state: %w", err)
 	}
