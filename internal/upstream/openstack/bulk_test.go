@@ -119,14 +119,24 @@ func TestVIP(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	for name, limits := range map[string]upstream.Limits{
-		"load balancers": {Services: 3}, "listeners": {Slices: 7}, "members of one pool": {Endpoints: 1}, "members of all": {Endpoints: 15},
-		"bytes": {Bytes: 3000}, "bytes of one pool's members": {Bytes: 12_000},
+	limits := func(change func(*upstream.Limits)) upstream.Limits {
+		l := upstream.DefaultLimits()
+		change(&l)
+		return l
+	}
+	for name, change := range map[string]func(*upstream.Limits){
+		"load balancers":               func(l *upstream.Limits) { l.Services = 3 },
+		"listeners":                    func(l *upstream.Limits) { l.Slices = 7 },
+		"members of one pool":          func(l *upstream.Limits) { l.Endpoints = 1 },
+		"members of all":               func(l *upstream.Limits) { l.Endpoints = 15 },
+		"bytes":                        func(l *upstream.Limits) { l.Bytes = 3000 },
+		"bytes of one pool's members":  func(l *upstream.Limits) { l.Bytes = 12_000 },
+		"none of what isn't mentioned": func(l *upstream.Limits) { *l = upstream.Limits{Services: 4} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := startCloud(t, openstacktest.Size{Projects: 2, LoadBalancers: 2, Pools: 2, Members: 2})
 			o := options(t, c)
-			o.Limits = limits
+			o.Limits = limits(change)
 			if err := fails(t, New(o)); err.Reason != upstream.ReasonTooLarge {
 				t.Errorf("got %v", err)
 			}
@@ -134,7 +144,7 @@ func TestLimits(t *testing.T) {
 	}
 	c := startCloud(t, openstacktest.Size{Projects: 2, LoadBalancers: 2, Pools: 2, Members: 2})
 	o := options(t, c)
-	o.Limits = upstream.Limits{Services: 4, Slices: 8, Endpoints: 16}
+	o.Limits = limits(func(l *upstream.Limits) { l.Services, l.Slices, l.Endpoints = 4, 8, 16 })
 	read(t, New(o))
 	// What gives no Services and no endpoints takes memory too.
 	c.Change(func(s *openstacktest.State) {
@@ -151,7 +161,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("disabled members: got %v", err)
 	}
 	// What isn't selected counts little.
-	o.Limits = upstream.Limits{Services: 2}
+	o.Limits = limits(func(l *upstream.Limits) { l.Services = 2 })
 	o.Selection.Include = []string{"team-0"}
 	read(t, New(o))
 }
