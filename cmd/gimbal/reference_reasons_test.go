@@ -25,7 +25,7 @@ var reasonGroups = []struct {
 	},
 	{
 		"Refusals", "Why an upstream object, or a part of one, isn't mirrored: in the status, and the label of `gimbal_upstream_refusals`.",
-		[]string{"internal/mirror/*.go"},
+		[]string{"internal/mirror/*.go", "internal/upstream/*/names.go"},
 	},
 }
 

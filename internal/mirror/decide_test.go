@@ -60,7 +60,7 @@ func TestDecide(t *testing.T) {
 		"refused, held":           {webWith(func(s *Service) { s.Refused = true; s.Refusals = []Refusal{{s.Key, ReasonExternalName, "x"}} }), current, ready, held, Hold, "", ReasonExternalName, true},
 		"refused, no namespace":   {webWith(func(s *Service) { s.Refused = true; s.Refusals = []Refusal{{s.Key, ReasonExternalName, "x"}} }), Objects{}, World{Rules: east}, free, Keep, "", ReasonExternalName, true},
 		"past a bound":            {webWith(func(s *Service) { s.Ports = make([]Port, maxPorts+1) }), current, ready, held, Keep, "", ReasonTooManyPorts, true},
-		"unsettled":               {&Service{Key: web().Key, Unsettled: true, Refusals: []Refusal{{web().Key, ReasonUnsettled, "x"}}}, current, ready, held, Keep, "", ReasonUnsettled, true},
+		"unsettled":               {&Service{Key: web().Key, Unsettled: true, Refusals: []Refusal{{web().Key, "Unsettled", "x"}}}, current, ready, held, Keep, "", "Unsettled", true},
 		"expired":                 {nil, current, World{Rules: east, Namespace: true, Expired: true}, held, Apply, "update web-abc", "", false},
 		"expired, nothing there":  {nil, Objects{}, World{Rules: east, Expired: true}, held, Keep, "", "", false},
 		"another cluster":         {nil, current, World{Rules: east, Namespace: true, OtherCluster: true}, free, Keep, "", "", false},

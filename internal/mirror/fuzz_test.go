@@ -95,8 +95,8 @@ func (s *source) service() *Service {
 		return s.pick("app", LabelBackend, "helm.sh/chart", "a b", "k8s.io/x", "example.com/ok")
 	})
 	out.Annotations = s.text(s.next(), func() string { return s.pick(protocolPrefix+"h2", protocolPrefix+"tls", AnnotationSource, "x") })
-	out.OwnLabels = s.text(s.next(), func() string { return [...]string{LabelLoadBalancer, LabelPool, LabelBackend}[s.next()%3] })
-	out.OwnAnnotations = s.text(s.next(), func() string { return [...]string{AnnotationProject, AnnotationSource}[s.next()%2] })
+	out.OwnLabels = s.text(s.next(), func() string { return [...]string{labelLoadBalancer, labelPool, LabelBackend}[s.next()%3] })
+	out.OwnAnnotations = s.text(s.next(), func() string { return [...]string{annotationProject, AnnotationSource}[s.next()%2] })
 	for key, v := range out.OwnAnnotations { // which a source has read from JSON
 		out.OwnAnnotations[key] = strings.ToValidUTF8(v, "")
 	}

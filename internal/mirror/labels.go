@@ -140,5 +140,5 @@ func isPortList(s string) bool {
 // ownAnnotation reports whether an annotation of a central object is Gimbal's to set
 // and to remove. All others are left as they are.
 func ownAnnotation(key string) bool {
-	return strings.HasPrefix(key, prefix) || strings.HasPrefix(key, protocolPrefix)
+	return strings.HasPrefix(key, Prefix) || strings.HasPrefix(key, protocolPrefix)
 }

@@ -8,29 +8,20 @@ import (
 )
 
 const (
-	// prefix is that of every label and annotation that is Gimbal's alone.
-	prefix = "gimbal.projectcontour.io/"
+	// Prefix is that of every label and annotation that is Gimbal's alone.
+	Prefix = "gimbal.projectcontour.io/"
 
 	// LabelBackend is the label that names the upstream of a central object.
-	LabelBackend = prefix + "backend"
+	LabelBackend = Prefix + "backend"
 	// LabelService is the label that names the upstream Service of a central object.
-	LabelService = prefix + "service"
+	LabelService = Prefix + "service"
 	// AnnotationSource is the annotation that holds the identity of a central object's
 	// upstream Service, as <backend>/<namespace>/<name>.
-	AnnotationSource = prefix + "source"
-	// LabelLoadBalancer is the label that holds the name of the OpenStack load balancer
-	// that a central Service was made for, made a valid value.
-	LabelLoadBalancer = prefix + "load-balancer"
-	// LabelPool is the label that holds the name, made a valid value, of the OpenStack pool
-	// that a central Service was made for: one that no listener has as its default.
-	LabelPool = prefix + "pool"
-	// AnnotationProject is the annotation that holds the identity of the OpenStack project
-	// of a central Service, as <id of the domain>/<id of the project>.
-	AnnotationProject = prefix + "project"
+	AnnotationSource = Prefix + "source"
 	// AnnotationWeights is the annotation of a central slice that holds the weights of its
 	// endpoints, other than 1, by address: a JSON object such as {"10.0.0.1":5}. A
 	// slice has no field for them.
-	AnnotationWeights = prefix + "weights"
+	AnnotationWeights = Prefix + "weights"
 	// ManagedBy is the value of the label endpointslice.kubernetes.io/managed-by on central slices (KEP-752).
 	ManagedBy = "discovery.gimbal.projectcontour.io"
 

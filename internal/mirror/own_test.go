@@ -8,18 +8,25 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
+// Labels and an annotation that a kind of upstream might set.
+const (
+	labelLoadBalancer = Prefix + "load-balancer"
+	labelPool         = Prefix + "pool"
+	annotationProject = Prefix + "project"
+)
+
 // What a source says of a Service, and no upstream can.
 func TestOwnLabelsAndAnnotations(t *testing.T) {
 	for name, tc := range map[string]struct {
 		labels, own, want map[string]string // want: besides web's, and less than web's where it is empty
 	}{
-		"own":               {nil, map[string]string{LabelLoadBalancer: "shop", LabelPool: "blue"}, map[string]string{LabelLoadBalancer: "shop", LabelPool: "blue"}},
-		"empty":             {nil, map[string]string{LabelPool: ""}, nil},
-		"invalid":           {nil, map[string]string{LabelPool: "a b"}, nil},
-		"upstream's":        {map[string]string{LabelLoadBalancer: "forged"}, nil, nil},
-		"own beats it":      {map[string]string{LabelLoadBalancer: "forged"}, map[string]string{LabelLoadBalancer: "shop"}, map[string]string{LabelLoadBalancer: "shop"}},
+		"own":               {nil, map[string]string{labelLoadBalancer: "shop", labelPool: "blue"}, map[string]string{labelLoadBalancer: "shop", labelPool: "blue"}},
+		"empty":             {nil, map[string]string{labelPool: ""}, nil},
+		"invalid":           {nil, map[string]string{labelPool: "a b"}, nil},
+		"upstream's":        {map[string]string{labelLoadBalancer: "forged"}, nil, nil},
+		"own beats it":      {map[string]string{labelLoadBalancer: "forged"}, map[string]string{labelLoadBalancer: "shop"}, map[string]string{labelLoadBalancer: "shop"}},
 		"ours beat all":     {nil, map[string]string{LabelBackend: "x", LabelService: "y"}, nil},
-		"beside many of it": {manyLabels(100), map[string]string{LabelPool: "blue"}, map[string]string{LabelPool: "blue"}},
+		"beside many of it": {manyLabels(100), map[string]string{labelPool: "blue"}, map[string]string{labelPool: "blue"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := webWith(func(s *Service) {
@@ -30,7 +37,7 @@ func TestOwnLabelsAndAnnotations(t *testing.T) {
 			})
 			o, _ := east.Desired(s)
 			got := maps.Clone(o.Service.Labels)
-			maps.DeleteFunc(got, func(k, _ string) bool { return !strings.HasPrefix(k, prefix) })
+			maps.DeleteFunc(got, func(k, _ string) bool { return !strings.HasPrefix(k, Prefix) })
 			want := map[string]string{LabelBackend: "us-east", LabelService: "web"}
 			maps.Copy(want, tc.want)
 			if !maps.Equal(got, want) {
@@ -39,12 +46,12 @@ func TestOwnLabelsAndAnnotations(t *testing.T) {
 		})
 	}
 	s := webWith(func(s *Service) {
-		s.OwnAnnotations = map[string]string{AnnotationProject: "d/p", AnnotationSource: "forged/a/b"}
-		s.Annotations[AnnotationProject] = "forged"
+		s.OwnAnnotations = map[string]string{annotationProject: "d/p", AnnotationSource: "forged/a/b"}
+		s.Annotations[annotationProject] = "forged"
 		s.Annotations[AnnotationWeights] = "forged"
 	})
 	o, _ := east.Desired(s)
-	if a := o.Service.Annotations; a[AnnotationProject] != "d/p" || a[AnnotationSource] != "us-east/team/web" || len(a) != 3 || s.OwnAnnotations[AnnotationSource] != "forged/a/b" {
+	if a := o.Service.Annotations; a[annotationProject] != "d/p" || a[AnnotationSource] != "us-east/team/web" || len(a) != 3 || s.OwnAnnotations[AnnotationSource] != "forged/a/b" {
 		t.Errorf("got %v", a)
 	}
 }
@@ -59,7 +66,7 @@ func manyLabels(n int) map[string]string {
 
 // An own annotation that the source doesn't set any more goes; others' stay.
 func TestOwnAnnotationsArePlanned(t *testing.T) {
-	o, _ := east.Desired(webWith(func(s *Service) { s.OwnAnnotations = map[string]string{AnnotationProject: "d/p"} }))
+	o, _ := east.Desired(webWith(func(s *Service) { s.OwnAnnotations = map[string]string{annotationProject: "d/p"} }))
 	current := applied(o)
 	current.Service.Annotations["example.com/mine"] = "x"
 	if changes := Plan(o, current); len(changes) > 0 {
@@ -67,7 +74,7 @@ func TestOwnAnnotationsArePlanned(t *testing.T) {
 	}
 	without, _ := east.Desired(web())
 	changes := Plan(without, current)
-	if len(changes) != 1 || changes[0].Why[0] != "annotations" || !strings.Contains(string(changes[0].Patch), `"`+AnnotationProject+`":null`) || strings.Contains(string(changes[0].Patch), "example.com") {
+	if len(changes) != 1 || changes[0].Why[0] != "annotations" || !strings.Contains(string(changes[0].Patch), `"`+annotationProject+`":null`) || strings.Contains(string(changes[0].Patch), "example.com") {
 		t.Errorf("got %s: %s", summary(changes), changes[0].Patch)
 	}
 }
@@ -135,7 +142,7 @@ func TestRefuses(t *testing.T) {
 	}{
 		"ordinary":              {func(*Service) {}, false},
 		"refused":               {func(s *Service) { s.Refused = true }, true},
-		"a part refused":        {func(s *Service) { s.Refusals = []Refusal{{Reason: ReasonUnsupported}} }, false},
+		"a part refused":        {func(s *Service) { s.Refusals = []Refusal{{Reason: "Unsupported"}} }, false},
 		"invalid name":          {func(s *Service) { s.Name = "a_b" }, true},
 		"invalid ports":         {func(s *Service) { s.Ports = []Port{{Number: 0, Protocol: corev1.ProtocolTCP}} }, true},
 		"unsettled":             {func(s *Service) { s.Unsettled, s.Ports, s.Slices = true, nil, nil }, false},

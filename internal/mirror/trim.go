@@ -111,7 +111,7 @@ func shared(m map[string]string) map[string]string {
 func constant(s string) string {
 	for _, c := range [...]string{
 		discoveryv1.LabelServiceName, discoveryv1.LabelManagedBy, ManagedBy, LabelBackend, LabelService, AnnotationSource,
-		LabelLoadBalancer, LabelPool, AnnotationProject, "v1", "Service",
+		"v1", "Service",
 	} {
 		if s == c {
 			return c

@@ -26,7 +26,7 @@ type Service struct {
 	Labels      map[string]string
 	Annotations map[string]string
 	// OwnLabels and OwnAnnotations are Gimbal's: the source sets them, not the upstream.
-	// Their keys are among those that names.go defines.
+	// Their keys begin with Prefix.
 	OwnLabels      map[string]string
 	OwnAnnotations map[string]string
 	Ports          []Port
@@ -71,7 +71,7 @@ type Endpoint struct {
 // Reason is why an object or a part of one isn't mirrored, in one word: a metric's label.
 type Reason string
 
-// The reasons.
+// The reasons that every kind of upstream can have.
 const (
 	ReasonNameTaken        Reason = "NameTaken"        // a foreign object has the name
 	ReasonExternalName     Reason = "ExternalName"     // Services of that type aren't mirrored
@@ -88,10 +88,6 @@ const (
 	ReasonNoFamily         Reason = "NoFamily"         // every endpoint is of an address family that the central cluster's nodes don't have
 	ReasonTooManyEndpoints Reason = "TooManyEndpoints" // more than the API allows: central objects stay as they are
 	ReasonTooManyPorts     Reason = "TooManyPorts"     // more than the API allows: central objects stay as they are
-	ReasonAmbiguousProject Reason = "AmbiguousProject" // projects of several domains have the name
-	ReasonUnknownProject   Reason = "UnknownProject"   // the credential can't see the load balancer's project, or it is gone
-	ReasonUnsupported      Reason = "Unsupported"      // a protocol that Envoy can't speak to the endpoints
-	ReasonUnsettled        Reason = "Unsettled"        // in the middle of a change for long: central objects stay as they are
 	ReasonRejected         Reason = "Rejected"         // the central API server refused the object
 )
 

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
-	"github.com/projectcontour/gimbal/internal/mirror"
 	"github.com/projectcontour/gimbal/internal/upstream"
 	"github.com/projectcontour/gimbal/internal/upstream/openstack/openstacktest"
 )
@@ -36,7 +35,7 @@ func TestProjectDisappears(t *testing.T) {
 				t.Errorf("keys %v", found.keys())
 			}
 			told := found.services[lbKey(fmt.Sprintf("%032x", 2), 1)]
-			if (told != nil) != tc.told || told != nil && (!told.Refused || told.Refusals[0].Reason != mirror.ReasonUnknownProject) {
+			if (told != nil) != tc.told || told != nil && (!told.Refused || told.Refusals[0].Reason != ReasonUnknownProject) {
 				t.Errorf("told of: %s", text(told))
 			}
 			c.Change(func(s *openstacktest.State) { s.Projects = openstacktest.Generate(small).Projects })

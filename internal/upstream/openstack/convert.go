@@ -86,9 +86,9 @@ func (t *tree) services(addressing v1alpha1.OpenStackAddressing) []*mirror.Servi
 
 // service returns a Service with labels and nothing else.
 func (t *tree) service(key mirror.Key, pool string) *mirror.Service {
-	own := map[string]string{mirror.LabelLoadBalancer: labelValue(t.Name)}
+	own := map[string]string{LabelLoadBalancer: labelValue(t.Name)}
 	if pool != "" {
-		own[mirror.LabelPool] = labelValue(pool)
+		own[LabelPool] = labelValue(pool)
 	}
 	return &mirror.Service{
 		Key: key, Labels: t.labels(), OwnLabels: own, OwnAnnotations: t.place.own,
@@ -138,7 +138,7 @@ func (l listener) servicePort(s *mirror.Service) (mirror.Port, bool) {
 	port := mirror.Port{Name: fmt.Sprintf("port-%d", l.Port), Number: l.Port, Protocol: transportOf(l.Protocol)}
 	switch {
 	case port.Protocol == "":
-		note(s, mirror.ReasonUnsupported, "listener %.64s has the protocol %.32q, which isn't known; its port is left out", l.ID, l.Protocol)
+		note(s, ReasonUnsupported, "listener %.64s has the protocol %.32q, which isn't known; its port is left out", l.ID, l.Protocol)
 		return mirror.Port{}, false
 	case port.Protocol != corev1.ProtocolTCP: // there may be a TCP listener of the same number
 		port.Name += "-" + strings.ToLower(string(port.Protocol))
@@ -167,7 +167,7 @@ func (p pool) speaksTLS() bool { return p.TLS || p.Protocol == "HTTPS" }
 // addPort adds a port with a pool's members as its endpoints.
 func (t *tree) addPort(s *mirror.Service, port mirror.Port, p *poolTree) {
 	if p.Protocol == "PROXY" || p.Protocol == "PROXYV2" {
-		note(s, mirror.ReasonUnsupported, "pool %s wants the PROXY protocol, which Contour has Envoy speak to no endpoint: port %d is left out; give the pool another protocol, or the upstream the addressing VIP", p.ID, port.Number)
+		note(s, ReasonUnsupported, "pool %s wants the PROXY protocol, which Contour has Envoy speak to no endpoint: port %d is left out; give the pool another protocol, or the upstream the addressing VIP", p.ID, port.Number)
 		return
 	}
 	s.Ports = append(s.Ports, port)

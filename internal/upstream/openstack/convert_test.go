@@ -14,7 +14,7 @@ import (
 
 // shop is a load balancer with these listeners and pools.
 func shop(listeners []listener, pools ...*poolTree) *tree {
-	t := &tree{loadBalancer: loadBalancer{ID: "a", Name: "Shop", Enabled: true, Operating: "ONLINE"}, place: place{namespace: "team", own: map[string]string{mirror.AnnotationProject: "d/p"}}, listeners: listeners, pools: pools}
+	t := &tree{loadBalancer: loadBalancer{ID: "a", Name: "Shop", Enabled: true, Operating: "ONLINE"}, place: place{namespace: "team", own: map[string]string{AnnotationProject: "d/p"}}, listeners: listeners, pools: pools}
 	for _, p := range pools {
 		p.listened = slices.ContainsFunc(listeners, func(l listener) bool { return l.DefaultPool == p.ID })
 	}
@@ -114,7 +114,7 @@ func TestServices(t *testing.T) {
 		"VIP": {tree: changedTree(shop(web), func(t *tree) { t.addresses = []string{"192.0.2.1", "2001:db8::1"} }), vip: true,
 			want: map[string]string{"lb-a": "port-80=80/TCP 192.0.2.1:80(port-80) 2001:db8::1:80(port-80)"}},
 		"VIP without ports": {tree: changedTree(shop(nil), func(t *tree) { t.addresses = []string{"192.0.2.1"} }), vip: true, want: map[string]string{"lb-a": ""}},
-		"refused":           {tree: changedTree(shop(web), func(t *tree) { t.place.reason = mirror.ReasonAmbiguousProject }), want: map[string]string{"lb-a": "AmbiguousProject"}},
+		"refused":           {tree: changedTree(shop(web), func(t *tree) { t.place.reason = ReasonAmbiguousProject }), want: map[string]string{"lb-a": "AmbiguousProject"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			addressing := v1alpha1.AddressingMember
@@ -230,11 +230,11 @@ func TestLabels(t *testing.T) {
 		if text(s.Labels) != text(want) {
 			t.Errorf("%s: labels %v", s.Name, s.Labels)
 		}
-		if s.OwnLabels[mirror.LabelLoadBalancer] != "Shop" || s.OwnAnnotations[mirror.AnnotationProject] != "d/p" {
+		if s.OwnLabels[LabelLoadBalancer] != "Shop" || s.OwnAnnotations[AnnotationProject] != "d/p" {
 			t.Errorf("%s: own %v %v", s.Name, s.OwnLabels, s.OwnAnnotations)
 		}
 	}
-	if got[0].OwnLabels[mirror.LabelPool] != "" || got[1].OwnLabels[mirror.LabelPool] != "Pool-q" {
+	if got[0].OwnLabels[LabelPool] != "" || got[1].OwnLabels[LabelPool] != "Pool-q" {
 		t.Errorf("own labels %v, %v", got[0].OwnLabels, got[1].OwnLabels)
 	}
 	if l.Tags[0] != "tier=web" || l.Tags[3] != "b=1" {

@@ -201,7 +201,7 @@ func hostile(b *fuzzBytes) *tree {
 	t := &tree{loadBalancer: loadBalancer{
 		ID: b.pick("a", "A", "0000000a-0000-4000-8000-000000000000", "a_b", strings.Repeat("a", 64)), Name: b.pick("web", "", "W e\x00b", strings.Repeat("ü", 300)),
 		Enabled: b.n(8) != 7, Operating: status(), Tags: []string{b.pick("a=b", "=", "a=b=c", "x y=z", "kubernetes.io/x=y"), b.pick("a=c", "", "\xff=\xff")},
-	}, place: place{namespace: b.pick("team", "a/b", "", "T", strings.Repeat("n", 64)), own: map[string]string{mirror.AnnotationProject: b.pick("d/p", strings.Repeat("p", 1000))}}}
+	}, place: place{namespace: b.pick("team", "a/b", "", "T", strings.Repeat("n", 64)), own: map[string]string{AnnotationProject: b.pick("d/p", strings.Repeat("p", 1000))}}}
 	address := func() string {
 		return b.pick("10.0.0.1", "10.0.0.2", "fd00::1", "127.0.0.1", "169.254.169.254", "10.96.0.1", "0.0.0.0", "::1", "::ffff:10.0.0.1", "fe80::1%eth0", "010.0.0.1", "x", "", "FD00::0:1",
 			fmt.Sprintf("10.%d.%d.%d", b.n(256), b.n(256), b.n(256)))

@@ -128,12 +128,12 @@ func (t *tree) named() []*mirror.Service {
 func (t *tree) told(services []*mirror.Service) []*mirror.Service {
 	services = slices.Clone(services)
 	for i, s := range services {
-		if s.Key != t.serviceKey() || slices.ContainsFunc(s.Refusals, func(r mirror.Refusal) bool { return r.Reason == mirror.ReasonUnsettled }) {
+		if s.Key != t.serviceKey() || slices.ContainsFunc(s.Refusals, func(r mirror.Refusal) bool { return r.Reason == ReasonUnsettled }) {
 			continue
 		}
 		told := *s
 		told.Refusals = slices.Clone(s.Refusals)
-		note(&told, mirror.ReasonUnsettled, "load balancer %s has been changing for more than %s, at last it was %.20s; its Services stay as they were; if Octavia is stuck, have its operator reset or fail over the load balancer",
+		note(&told, ReasonUnsettled, "load balancer %s has been changing for more than %s, at last it was %.20s; its Services stay as they were; if Octavia is stuck, have its operator reset or fail over the load balancer",
 			t.ID, unsettledNotice, t.Provisioning)
 		services[i] = &told
 	}

@@ -25,7 +25,7 @@ func stamp(s float64) string { return at(s).Format("2006-01-02T15:04:05") }
 func seen(status, updated string, port int32, clock time.Time) *reading {
 	lb := loadBalancer{ID: "a", Enabled: true, Provisioning: status, Operating: "ONLINE", CreatedAt: stamp(-60), UpdatedAt: updated}
 	return &reading{
-		tree: &tree{loadBalancer: lb, place: place{namespace: "team", own: map[string]string{mirror.AnnotationProject: "d/p"}}, listeners: []listener{{ID: "l", Protocol: "HTTP", Port: port, Enabled: true}},
+		tree: &tree{loadBalancer: lb, place: place{namespace: "team", own: map[string]string{AnnotationProject: "d/p"}}, listeners: []listener{{ID: "l", Protocol: "HTTP", Port: port, Enabled: true}},
 			pools: []*poolTree{{pool: pool{ID: "p", Enabled: true}}}},
 		clock: clock, after: lb,
 	}
@@ -276,7 +276,7 @@ func TestRereadsAreSpread(t *testing.T) {
 }
 
 func service(name string, endpoints int, l map[string]string) *mirror.Service {
-	s := &mirror.Service{Key: mirror.Key{Namespace: "team", Name: name}, Labels: l, OwnLabels: map[string]string{mirror.LabelLoadBalancer: "web", mirror.LabelPool: ""}}
+	s := &mirror.Service{Key: mirror.Key{Namespace: "team", Name: name}, Labels: l, OwnLabels: map[string]string{LabelLoadBalancer: "web", LabelPool: ""}}
 	for range endpoints {
 		s.Slices = append(s.Slices, mirror.Slice{Endpoints: []mirror.Endpoint{{Addresses: []string{"10.0.0.1"}}}})
 	}
@@ -297,14 +297,14 @@ func TestNewInventory(t *testing.T) {
 	entries := entriesOf(service("a", 1, map[string]string{"tier": "web"}), service("b", 2, map[string]string{"tier": ""}), service("c", 1, nil), unsettled)
 	most := upstream.Limits{Services: 4, Endpoints: 4, Bytes: 1 << 20}
 	for selector, want := range map[string][]string{
-		"":                                  {"a", "b", "c", "d"},
-		"tier=web":                          {"a", "d"},
-		"tier":                              {"a", "b", "d"},
-		"!tier":                             {"c", "d"},
-		"tier!=web":                         {"b", "c", "d"},
-		mirror.LabelLoadBalancer + "=web":   {"a", "b", "c", "d"},
-		mirror.LabelLoadBalancer + "=other": {"d"},
-		mirror.LabelPool:                    {"d"},
+		"":                           {"a", "b", "c", "d"},
+		"tier=web":                   {"a", "d"},
+		"tier":                       {"a", "b", "d"},
+		"!tier":                      {"c", "d"},
+		"tier!=web":                  {"b", "c", "d"},
+		LabelLoadBalancer + "=web":   {"a", "b", "c", "d"},
+		LabelLoadBalancer + "=other": {"d"},
+		LabelPool:                    {"d"},
 	} {
 		parsed, err := labels.Parse(selector)
 		if err != nil {

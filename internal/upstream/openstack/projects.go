@@ -58,7 +58,7 @@ func (s Selection) places(projects []project, home string) map[string]place {
 		for i, p := range same {
 			switch {
 			case i > 0 || !decided:
-				places[p.ID] = refused(p, mirror.ReasonAmbiguousProject, ambiguous(p, same))
+				places[p.ID] = refused(p, ReasonAmbiguousProject, ambiguous(p, same))
 			case len(validation.IsDNS1123Label(p.Name)) > 0:
 				places[p.ID] = refused(p, mirror.ReasonInvalidName, fmt.Sprintf(
 					"the project's name %.64q isn't a DNS label, so that no namespace can have it; rename the project", p.Name))
@@ -90,7 +90,7 @@ func (s Selection) unknown(id string) place {
 	if len(s.Include) > 0 && !slices.Contains(s.Include, "*") && !slices.Contains(s.Include, id) || slices.Contains(s.Exclude, id) {
 		return place{}
 	}
-	return refused(project{ID: id}, mirror.ReasonUnknownProject, fmt.Sprintf(
+	return refused(project{ID: id}, ReasonUnknownProject, fmt.Sprintf(
 		"the credential has no role in the project %.64s, or it is deleted; grant reader there, or exclude it by its id in spec.openstack.projects.exclude", id))
 }
 

@@ -58,7 +58,7 @@ func TestPlaces(t *testing.T) {
 						if string(got.reason) != want || got.message == "" || got.namespace != p.ID {
 							t.Errorf("%s: got %+v, want %s", p.ID, got, want)
 						}
-					case got.namespace != want || want != "" && got.own[mirror.AnnotationProject] != p.Domain+"/"+p.ID:
+					case got.namespace != want || want != "" && got.own[AnnotationProject] != p.Domain+"/"+p.ID:
 						t.Errorf("%s: got %+v, want %q", p.ID, got, want)
 					}
 				}
@@ -89,7 +89,7 @@ func TestUnknownProject(t *testing.T) {
 		"another's id":   {nil, []string{"y"}, true},
 	} {
 		got := Selection{Include: tc.include, Exclude: tc.exclude}.unknown("x")
-		if (got.reason == mirror.ReasonUnknownProject && got.namespace == "x") != tc.told || tc.told == (got.namespace == "") {
+		if (got.reason == ReasonUnknownProject && got.namespace == "x") != tc.told || tc.told == (got.namespace == "") {
 			t.Errorf("%s: got %+v", name, got)
 		}
 	}

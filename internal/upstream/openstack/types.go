@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/projectcontour/gimbal/internal/mirror"
 )
 
 // The objects of the APIs, as far as they are needed.
@@ -177,7 +175,7 @@ func (p project) id() string { return p.ID }
 
 // own returns the annotations of the project's Services.
 func (p project) own() map[string]string {
-	return map[string]string{mirror.AnnotationProject: fmt.Sprintf("%.64s/%s", p.Domain, p.ID)}
+	return map[string]string{AnnotationProject: fmt.Sprintf("%.64s/%s", p.Domain, p.ID)}
 }
 
 type floatingIP struct {

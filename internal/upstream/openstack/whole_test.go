@@ -167,7 +167,7 @@ func checkWhole(t *testing.T, c *openstacktest.Cloud, o Options, state []byte, a
 		return
 	}
 	for key, now := range found.services {
-		if was := before.services[key]; now.Unsettled || now.Refused && now.Refusals[0].Reason == mirror.ReasonUnknownProject && k.silent {
+		if was := before.services[key]; now.Unsettled || now.Refused && now.Refusals[0].Reason == ReasonUnknownProject && k.silent {
 			continue
 		} else if was != nil && content(now) == content(was) {
 			continue
