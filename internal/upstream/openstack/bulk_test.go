@@ -78,21 +78,43 @@ func TestProjectsDiffer(t *testing.T) {
 	}
 }
 
+// A project that is made while another's deletion is made sure of is no doubt about it.
+func TestProjectIsMadeMeanwhile(t *testing.T) {
+	c := startCloud(t, small)
+	s := New(options(t, c))
+	read(t, s)
+	var n atomic.Int32
+	c.Inject(on("auth/projects", func(http.ResponseWriter, *http.Request) bool {
+		second := n.Add(1) == 2
+		c.Change(func(s *openstacktest.State) {
+			s.Projects = openstacktest.Generate(small).Projects[:1]
+			if second {
+				s.Projects = append(s.Projects, openstacktest.Project{ID: "made-meanwhile", Name: "team-9", Domain: "default"})
+			}
+		})
+		return false
+	}))
+	found := read(t, s)
+	if n.Load() != 2 || found.services[lbKey("team-1", 1)] != nil || len(found.projects) != 2 {
+		t.Errorf("%d listings, keys %v, projects %v", n.Load(), found.keys(), found.projects)
+	}
+}
+
 func TestVIP(t *testing.T) {
 	for name, tc := range map[string]struct {
 		neutron bool
 		want    []string
 	}{
-		"floating":    {true, []string{"192.0.2.7", "203.0.113.1"}},
-		"not at all":  {true, []string{"192.0.2.7", "192.0.2.1"}},
-		"no Neutron":  {false, []string{"192.0.2.7", "192.0.2.1"}},
-		"from page 2": {true, []string{"192.0.2.7", "203.0.113.1"}},
+		"floating":    {true, []string{"2001:db8::7", "203.0.113.1"}},
+		"not at all":  {true, []string{"2001:db8::7", "192.0.2.1"}},
+		"no Neutron":  {false, []string{"2001:db8::7", "192.0.2.1"}},
+		"from page 2": {true, []string{"2001:db8::7", "203.0.113.1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := startCloud(t, openstacktest.Size{Projects: 1, LoadBalancers: 1, Pools: 1, Members: 1}, func(c *openstacktest.Cloud) { c.Neutron, c.PageLimit = tc.neutron, 1 })
 			c.Change(func(s *openstacktest.State) {
 				s.LoadBalancers[0].Port = "p1"
-				s.LoadBalancers[0].AdditionalVIPs = []openstacktest.VIP{{Address: "192.0.2.7"}}
+				s.LoadBalancers[0].AdditionalVIPs = []openstacktest.VIP{{Address: "192.0.2.7"}, {Address: "2001:DB8::7"}}
 				s.FloatingIPs = []openstacktest.FloatingIP{{ID: "f0", Address: "203.0.113.9"}}
 				if name != "not at all" {
 					s.FloatingIPs = append(s.FloatingIPs, openstacktest.FloatingIP{ID: "f1", Address: "203.0.113.1", Port: "p1"})

@@ -91,13 +91,13 @@ func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, erro
 // those that are, newInventory limits the number.
 func (s *Source) octavia(path string) collection {
 	l := s.options.Limits
-	return collection{api: s.session.octavia, path: path, name: path, objects: l.Slices, bytes: l.Bytes, read: new(usage)}
+	return collection{api: s.session.octavia, path: path, name: path, most: amount{l.Slices, l.Bytes}, read: new(usage)}
 }
 
 // members is the collection of a pool's members. Those of all pools share what may be read of them.
 func (s *Source) members(p *poolTree, read *usage) collection {
 	c := s.octavia("pools/" + url.PathEscape(p.ID) + "/members")
-	c.name, c.objects, c.read = "members", s.options.Limits.Endpoints, read
+	c.name, c.most.objects, c.read = "members", s.options.Limits.Endpoints, read
 	return c
 }
 
@@ -132,42 +132,45 @@ func (s *Source) lists(ctx context.Context, before *inventory) (*lists, error) {
 }
 
 // projects lists the projects that the credential sees, its own among them. Where one is
-// gone that was there before, it is listed again, and what the second listing has must be in
-// the first: a project that disappears takes its Services along.
+// gone that was there before, they are listed again, and it must be gone there too: a project
+// that disappears takes its Services along.
 func (s *Source) projects(ctx context.Context, before *inventory) ([]project, error) {
-	read := func() ([]project, error) {
-		l := s.options.Limits
-		all, _, err := list[project](ctx, s.session, collection{
-			api: s.session.identity, path: "auth/projects", name: "projects", objects: l.Slices, bytes: l.Bytes, read: new(usage),
-		})
-		return all, err
-	}
-	all, err := read()
+	all, err := s.listProjects(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if missing(all, []project{{ID: s.session.project.ID}}) {
+	if len(missing(all, []project{{ID: s.session.project.ID}})) > 0 {
 		return nil, errors.New("projects: the listing leaves out the credential's own project")
 	}
-	if missing(all, before.projects) {
-		again, err := read()
-		if err != nil {
-			return nil, err
-		}
-		if missing(all, again) {
-			return nil, errors.New("projects: two listings differ")
-		}
+	gone := missing(all, before.projects)
+	if len(gone) == 0 {
+		return all, nil
 	}
-	return all, nil
+	again, err := s.listProjects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(missing(again, gone)) < len(gone) {
+		return nil, errors.New("projects: two listings differ")
+	}
+	return append(all, missing(all, again)...), nil // those that were made meanwhile
 }
 
-// missing reports whether some of the projects aren't listed.
-func missing(listed, projects []project) bool {
+func (s *Source) listProjects(ctx context.Context) ([]project, error) {
+	l := s.options.Limits
+	all, _, err := list[project](ctx, s.session, collection{
+		api: s.session.identity, path: "auth/projects", name: "projects", most: amount{l.Slices, l.Bytes}, read: new(usage),
+	})
+	return all, err
+}
+
+// missing returns those of the projects that aren't listed.
+func missing(listed, projects []project) []project {
 	ids := make(map[string]bool, len(listed))
 	for _, p := range listed {
 		ids[p.ID] = true
 	}
-	return slices.ContainsFunc(projects, func(p project) bool { return !ids[p.ID] })
+	return slices.DeleteFunc(slices.Clone(projects), func(p project) bool { return ids[p.ID] })
 }
 
 // seesAll makes sure that listings hold every project's load balancers. Octavia lists the

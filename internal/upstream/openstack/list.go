@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
 
 	"github.com/projectcontour/gimbal/internal/upstream"
 )
@@ -24,66 +27,108 @@ type object interface{ id() string }
 type collection struct {
 	api, path string
 	name      string // of the answer's field
-	objects   int    // the most of them
-	bytes     int    // the most of all answers
-	// read is what has been read already of the objects and bytes that there may be. Several listings may share it.
+	most      amount // of all answers together
+	// read is what has been read already of the most that there may be. Several listings may share it.
 	read *usage
 }
 
+// amount is a number of objects, and of bytes of their answers.
+type amount struct{ objects, bytes int }
+
 type usage struct{ objects, bytes atomic.Int64 }
+
+// restarts is how often one listing begins anew.
+const restarts = 3
 
 // list returns all objects of a collection and the server's clock at the first page, or
 // an error: whatever casts doubt on its being whole is one.
 //
 // Of the server's link to a next page only its being there counts: Octavia's leave out
-// filters, and a link may lead where the token mustn't go.
+// filters, and a link may lead where the token mustn't go. An object that is deleted while it
+// is the marker of the next page has the listing begin anew.
 func list[T object](ctx context.Context, s *session, c collection) (all []T, clock time.Time, err error) {
-	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
-	seen := map[string]bool{}
-	for {
-		var objects []T
-		var more bool
-		date, err := s.get(ctx, c.api, c.path, query, func(body io.Reader) (err error) {
-			if objects, more, err = page[T](c.metered(body), c.name, c.objects-int(c.read.objects.Load())); err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
-			}
-			return nil
-		})
-		switch {
-		case int(c.read.bytes.Load()) > c.bytes:
-			return nil, clock, &upstream.TooLarge{Limit: c.bytes, What: "bytes of " + c.name}
-		case errors.Is(err, errTooMany) || int(c.read.objects.Add(int64(len(objects)))) > c.objects:
-			return nil, clock, &upstream.TooLarge{Limit: c.objects, What: c.name}
-		case err != nil:
-			return nil, clock, err
+	for n := 0; ; n++ {
+		l := &listing[T]{session: s, collection: c}
+		err := l.pages(ctx)
+		if err == nil {
+			return l.all, l.clock, nil
 		}
-		if clock.IsZero() && len(all) == 0 {
-			clock = date
+		if !l.markerGone || n == restarts {
+			return nil, l.clock, err
 		}
-		for _, o := range objects {
-			if !isID(o.id()) || seen[o.id()] {
-				return nil, clock, fmt.Errorf("%s: an object has no valid id, or is listed twice", c.name)
-			}
-			seen[o.id()] = true
-		}
-		all = append(all, objects...)
-		if !more {
-			return all, clock, nil
-		}
-		query.Set("marker", all[len(all)-1].id())
+		c.read.objects.Add(-l.used.objects.Load())
+		c.read.bytes.Add(-l.used.bytes.Load())
 	}
 }
 
-// metered counts the bytes that are read of an answer, and ends it where there are too many.
-func (c collection) metered(body io.Reader) io.Reader {
-	left := int64(c.bytes) - c.read.bytes.Load() + 1
-	return io.TeeReader(io.LimitReader(body, left), counter{&c.read.bytes})
+// listing is one attempt at a collection.
+type listing[T object] struct {
+	session *session
+	collection
+	used usage // what this attempt has read
+
+	all        []T
+	clock      time.Time // the server's, at the first page
+	markerGone bool      // the last page was refused for its marker
 }
 
-type counter struct{ n *atomic.Int64 }
+func (l *listing[T]) pages(ctx context.Context) error {
+	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	seen := map[string]bool{}
+	for {
+		objects, more, date, err := l.page(ctx, query)
+		if err != nil {
+			l.markerGone = query.Has("marker") && (gophercloud.ResponseCodeIs(err, http.StatusBadRequest) || gophercloud.ResponseCodeIs(err, http.StatusNotFound))
+			return err
+		}
+		if l.clock.IsZero() && len(l.all) == 0 {
+			l.clock = date
+		}
+		for _, o := range objects {
+			if !isID(o.id()) || seen[o.id()] {
+				return fmt.Errorf("%s: an object has no valid id, or is listed twice", l.name)
+			}
+			seen[o.id()] = true
+		}
+		l.all = append(l.all, objects...)
+		if !more {
+			return nil
+		}
+		query.Set("marker", l.all[len(l.all)-1].id())
+	}
+}
+
+// page reads one page, within what may still be read of the collection.
+func (l *listing[T]) page(ctx context.Context, query url.Values) (objects []T, more bool, clock time.Time, err error) {
+	clock, err = l.session.get(ctx, l.api, l.path, query, func(body io.Reader) (err error) {
+		if objects, more, err = page[T](l.metered(body), l.name, l.most.objects-int(l.read.objects.Load())); err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+		return nil
+	})
+	l.used.objects.Add(int64(len(objects)))
+	switch {
+	case int(l.read.bytes.Load()) > l.most.bytes:
+		err = &upstream.TooLarge{Limit: l.most.bytes, What: "bytes of " + l.name}
+	case errors.Is(err, errTooMany) || int(l.read.objects.Add(int64(len(objects)))) > l.most.objects:
+		err = &upstream.TooLarge{Limit: l.most.objects, What: l.name}
+	}
+	return objects, more, clock, err
+}
+
+// metered counts the bytes that are read of an answer, and ends it where there are too many.
+func (l *listing[T]) metered(body io.Reader) io.Reader {
+	left := int64(l.most.bytes) - l.read.bytes.Load() + 1
+	return io.TeeReader(io.LimitReader(body, left), counter{&l.read.bytes, &l.used.bytes})
+}
+
+// counter adds up the bytes that are written to it.
+type counter []*atomic.Int64
 
 func (c counter) Write(p []byte) (int, error) {
-	c.n.Add(int64(len(p)))
+	for _, n := range c {
+		n.Add(int64(len(p)))
+	}
 	return len(p), nil
 }
 

@@ -20,5 +20,6 @@ const (
 	ReasonAmbiguousProject mirror.Reason = "AmbiguousProject" // projects of several domains have the name
 	ReasonUnknownProject   mirror.Reason = "UnknownProject"   // the credential can't see the load balancer's project, or it is gone
 	ReasonUnsupported      mirror.Reason = "Unsupported"      // a protocol that Envoy can't speak to the endpoints
+	ReasonAccessControl    mirror.Reason = "AccessControl"    // the load balancer lets only some clients in, which the tier can't see to
 	ReasonUnsettled        mirror.Reason = "Unsettled"        // in the middle of a change for long: central objects stay as they are
 )

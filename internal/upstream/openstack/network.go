@@ -1,13 +1,18 @@
 package openstack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net/url"
 	"slices"
+	"strings"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/mirror"
 )
 
 // floating is what Neutron lists of floating addresses.
@@ -24,7 +29,7 @@ func (s *Source) floatingIPs(ctx context.Context) (f floating, err error) {
 	}
 	l := s.options.Limits
 	all, _, err := list[floatingIP](ctx, s.session, collection{
-		api: s.session.neutron, path: "floatingips", name: "floatingips", objects: l.Slices, bytes: l.Bytes, read: new(usage),
+		api: s.session.neutron, path: "floatingips", name: "floatingips", most: amount{l.Slices, l.Bytes}, read: new(usage),
 	})
 	for _, one := range all {
 		if one.Port != "" {
@@ -35,15 +40,30 @@ func (s *Source) floatingIPs(ctx context.Context) (f floating, err error) {
 	return f, err
 }
 
-// addressesOf returns a load balancer's addresses: the floating one in place of each that has one.
+// addressesOf returns the load balancer's address of each family, IPv4 first: a floating one
+// that leads to it where there is one. Of several the load balancer's first VIP counts, then
+// the additional ones in order: all lead to the one load balancer, and several endpoints would
+// stand for several.
 func addressesOf(lb loadBalancer, byPort map[string]string) []string {
+	vips := lb.vips()
+	for i := range vips {
+		vips[i].Address = canonical(vips[i].Address)
+	}
+	slices.SortFunc(vips[1:], func(a, b vip) int {
+		return cmp.Or(strings.Compare(a.Address, b.Address), strings.Compare(a.Port, b.Port))
+	})
 	var addresses []string
-	for _, v := range lb.vips() {
-		if f := byPort[v.Port]; f != "" {
-			v.Address = f
+	for _, family := range []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
+		var own, floating string
+		for _, v := range vips {
+			if v.Address == "" || mirror.FamilyOf(v.Address) != family {
+				continue
+			}
+			own = cmp.Or(own, v.Address)
+			floating = cmp.Or(floating, canonical(byPort[v.Port]))
 		}
-		if v.Address != "" && !slices.Contains(addresses, v.Address) {
-			addresses = append(addresses, v.Address)
+		if address := cmp.Or(floating, own); address != "" {
+			addresses = append(addresses, address)
 		}
 	}
 	return addresses

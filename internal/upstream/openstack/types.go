@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"k8s.io/utils/ptr"
 )
 
 // The objects of the APIs, as far as they are needed.
@@ -88,6 +90,10 @@ type listener struct {
 	Enabled       bool   `json:"admin_state_up"`
 	DefaultPool   string `json:"default_pool_id"`
 	LoadBalancers []ref  `json:"loadbalancers"`
+	// Who may connect: clients of these ranges, all where there are none, and NONE,
+	// OPTIONAL or MANDATORY for those with a certificate.
+	AllowedCIDRs         []string `json:"allowed_cidrs"`
+	ClientAuthentication string   `json:"client_authentication"`
 }
 
 func (l listener) id() string { return l.ID }
@@ -159,7 +165,7 @@ func (m member) id() string { return m.ID }
 
 // share returns the member's weight where it isn't 1, as it mostly is.
 func (m member) share() *int32 {
-	if m.Weight != nil && *m.Weight == 1 {
+	if ptr.Deref(m.Weight, 1) == 1 {
 		return nil
 	}
 	return m.Weight
