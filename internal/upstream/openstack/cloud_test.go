@@ -68,6 +68,12 @@ func fails(t testing.TB, s *Source) *upstream.Error {
 	return s.classify(err)
 }
 
+// unsettled reports whether a load balancer was in the middle of a change.
+func unsettled(found *inventory) bool {
+	_, unsettled := found.followUp()
+	return unsettled
+}
+
 func lbKey(namespace string, n int) mirror.Key {
 	return mirror.Key{Namespace: namespace, Name: "lb-" + openstacktest.ID("lb", n)}
 }

@@ -78,7 +78,7 @@ func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, erro
 		return nil, err
 	}
 	for _, r := range readings {
-		entries[r.tree.ID] = r.settle(before.entries[r.tree.ID], s.options.Addressing, now, s.options.HealthInterval)
+		entries[r.tree.ID] = r.settle(before.entries[r.tree.ID], s.options.Addressing, now, pace{s.options.PollInterval, s.options.HealthInterval})
 	}
 	found, err := newInventory(entries, s.options.Limits, s.options.Selection)
 	if err == nil {
@@ -347,13 +347,17 @@ func (s *Source) verify(ctx context.Context, readings []*reading, total int) err
 	return group.Wait()
 }
 
-// due returns when the next cycle is to come after a complete one: sooner while a load
-// balancer is in the middle of a change, at growing distances.
-func due(interval time.Duration, unsettled int) time.Duration {
-	if unsettled == 0 {
-		return interval
+// pause returns when the next cycle is to come after a complete one, which took so long: after
+// the poll interval, or sooner where a load balancer in the middle of a change is due. A
+// cycle reads the whole cloud, so those that come sooner are few, and far enough from each
+// other to be a third of the time at most.
+func (s *Source) pause(found *inventory, took time.Duration) time.Duration {
+	due, unsettled := found.followUp()
+	if !unsettled {
+		return s.options.PollInterval
 	}
-	return min(interval, time.Second<<min(unsettled-1, 12))
+	pause := max(time.Until(due), 2*took, s.followUps.Reserve().Delay())
+	return max(0, min(s.options.PollInterval, pause))
 }
 
 // retry returns when a cycle that failed so many times is to come again. Credentials that

@@ -236,13 +236,13 @@ func TestPending(t *testing.T) {
 	})
 	for range 3 {
 		found := read(t, s)
-		if got := text(found.services); got != before || !found.unsettled() {
-			t.Errorf("unsettled %t, got %s", found.unsettled(), got)
+		if got := text(found.services); got != before || !unsettled(found) {
+			t.Errorf("unsettled %t, got %s", unsettled(found), got)
 		}
 	}
 	change(func(lb *openstacktest.LoadBalancer) { lb.Provisioning = "ACTIVE" })
 	c.Advance(3 * time.Second)
-	if found := read(t, s); found.unsettled() {
+	if found := read(t, s); unsettled(found) {
 		t.Error("not settled though it is active")
 	}
 	web, _ := s.Service(lbKey("team-0", 0))
@@ -290,7 +290,9 @@ func TestChangeDuringCycle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := startCloud(t, small)
-			s := New(options(t, c))
+			o := options(t, c)
+			o.PollInterval = time.Nanosecond
+			s := New(o)
 			first := read(t, s)
 			c.Change(func(s *openstacktest.State) { s.LoadBalancers[0].Touch(time.Now().Add(-10 * time.Second)) })
 			var done atomic.Bool
@@ -301,8 +303,8 @@ func TestChangeDuringCycle(t *testing.T) {
 				return false
 			}))
 			found := read(t, s)
-			if !done.Load() || !found.unsettled() || text(found.services) != text(first.services) {
-				t.Fatalf("change made: %t; unsettled %t; got %s", done.Load(), found.unsettled(), text(found.services))
+			if !done.Load() || !unsettled(found) || text(found.services) != text(first.services) {
+				t.Fatalf("change made: %t; unsettled %t; got %s", done.Load(), unsettled(found), text(found.services))
 			}
 			c.Change(func(s *openstacktest.State) {
 				if lb := s.LoadBalancer(openstacktest.ID("lb", 0)); lb != nil {
@@ -311,10 +313,10 @@ func TestChangeDuringCycle(t *testing.T) {
 			})
 			c.Advance(3 * time.Second)
 			found = read(t, s)
-			if found.unsettled() || (found.services[lbKey("team-0", 0)] == nil) != tc.gone {
-				t.Errorf("unsettled %t; got %s", found.unsettled(), text(found.services))
+			if unsettled(found) || (found.services[lbKey("team-0", 0)] == nil) != tc.gone {
+				t.Errorf("unsettled %t; got %s", unsettled(found), text(found.services))
 			}
-			fresh := New(options(t, c))
+			fresh := New(o)
 			if want := text(read(t, fresh).services); text(found.services) != want {
 				t.Errorf("got %s, want %s", text(found.services), want)
 			}

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/projectcontour/gimbal/api/v1alpha1"
 	"github.com/projectcontour/gimbal/internal/mirror"
 	"github.com/projectcontour/gimbal/internal/upstream"
@@ -34,14 +36,20 @@ type Options struct {
 	RequestTimeout time.Duration
 }
 
-// probeTimeout is how long a probe may take, at most.
-const probeTimeout = 8 * time.Second
+const (
+	// probeTimeout is how long a probe may take, at most.
+	probeTimeout = 8 * time.Second
+	// followUps is how many cycles, beside those at its ends, there may be within a poll
+	// interval for load balancers in the middle of a change.
+	followUps = 5
+)
 
 // Source keeps the inventory of an OpenStack cloud by reading it in cycles.
 type Source struct {
 	options   Options
 	session   *session
 	inventory atomic.Pointer[inventory]
+	followUps *rate.Limiter
 }
 
 var _ upstream.Source = (*Source)(nil)
@@ -55,7 +63,10 @@ func New(o Options) *Source {
 	o.ProbeInterval = cmp.Or(o.ProbeInterval, 10*time.Second)
 	o.RequestTimeout = cmp.Or(o.RequestTimeout, 20*time.Second)
 	o.Limits = cmp.Or(o.Limits, upstream.DefaultLimits())
-	s := &Source{options: o, session: newSession(o.Config, o.RequestTimeout)}
+	s := &Source{
+		options: o, session: newSession(o.Config, o.RequestTimeout),
+		followUps: rate.NewLimiter(rate.Every(max(1, o.PollInterval/followUps)), followUps),
+	}
 	s.inventory.Store(&inventory{})
 	return s
 }
@@ -64,7 +75,7 @@ func New(o Options) *Source {
 func (s *Source) Run(ctx context.Context, o upstream.Observer) error {
 	defer s.session.transport.CloseIdleConnections()
 	first := true
-	failures, unsettled := 0, 0
+	failures := 0
 	for {
 		start, requests := time.Now(), s.session.requests.Load()
 		old := s.inventory.Load()
@@ -79,13 +90,11 @@ func (s *Source) Run(ctx context.Context, o upstream.Observer) error {
 			} else {
 				s.inventory.Store(found)
 			}
-			o.Polled(upstream.Cycle{Duration: time.Since(start), Requests: int(s.session.requests.Load() - requests)})
+			took := time.Since(start)
+			o.Polled(upstream.Cycle{Duration: took, Requests: int(s.session.requests.Load() - requests)})
 			o.Complete()
 			first, failures = false, 0
-			if unsettled++; !found.unsettled() {
-				unsettled = 0
-			}
-			pause = due(s.options.PollInterval, unsettled)
+			pause = s.pause(found, took)
 		} else {
 			failures++
 			pause = s.failed(o, err, failures)
