@@ -34,14 +34,14 @@ const (
 
 // cycles is an upstream.Observer that hands on what each cycle cost.
 type cycles struct {
-	done   chan upstream.Cycle
+	polled chan upstream.Cycle
 	failed chan error
 }
 
 func (cycles) Update(_ upstream.Urgency, change func() []mirror.Key) { change() }
 
 func (cycles) Complete()                 {}
-func (c cycles) Polled(u upstream.Cycle) { c.done <- u }
+func (c cycles) Polled(u upstream.Cycle) { c.polled <- u }
 
 func (c cycles) Failed(err *upstream.Error) {
 	select {
@@ -52,7 +52,7 @@ func (c cycles) Failed(err *upstream.Error) {
 
 func (c cycles) next(ctx context.Context) (upstream.Cycle, error) {
 	select {
-	case u := <-c.done:
+	case u := <-c.polled:
 		return u, nil
 	case err := <-c.failed:
 		return upstream.Cycle{}, err
@@ -98,7 +98,7 @@ func measureCycles(ctx context.Context, cloud *lab.OpenStack, ids []string, conf
 	}
 	run, cancel := context.WithCancel(ctx)
 	defer cancel()
-	seen := cycles{done: make(chan upstream.Cycle), failed: make(chan error, 1)}
+	seen := cycles{polled: make(chan upstream.Cycle), failed: make(chan error, 1)}
 	source := openstack.New(openstack.Options{Config: config, PollInterval: 4 * time.Second, ProbeInterval: time.Hour})
 	go func() { _ = source.Run(run, seen) }()
 	full, err := seen.next(ctx)

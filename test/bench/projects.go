@@ -24,14 +24,29 @@ import (
 // cloudSize is that of the cloud at which the predecessor took half an hour for a cycle.
 var cloudSize = openstacktest.Size{Projects: 4000, LoadBalancers: 2, Pools: 2, Members: 5}
 
-// latency is how long each request to that cloud takes.
-const latency = 20 * time.Millisecond
+const (
+	// latency is how long each request to that cloud takes.
+	latency = 20 * time.Millisecond
+	// troubledOf is of how many load balancers there is one with a member that is down for good.
+	troubledOf = 100
+)
+
+// largeCloud returns a cloud of cloudSize, in which a few members are down.
+func largeCloud() openstacktest.State {
+	s := openstacktest.Generate(cloudSize)
+	for i, lb := range s.LoadBalancers {
+		if i%troubledOf == 0 {
+			lb.Pools[0].Members[0].Operating = "OFFLINE"
+		}
+	}
+	return s
+}
 
 // measureProjects measures gimbal discover on a cloud of 4,000 projects, which answers as
 // a real one does, and a central control plane that has all their namespaces.
 func measureProjects(ctx context.Context, o options, r *report) error {
 	cloud := &openstacktest.Cloud{Delay: latency, Recorded: true}
-	cloud.Change(func(s *openstacktest.State) { *s = openstacktest.Generate(cloudSize) })
+	cloud.Change(func(s *openstacktest.State) { *s = largeCloud() })
 	if err := cloud.Start("127.0.0.1:0"); err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, erro
 	}
 	found, err := newInventory(entries, s.options.Limits, s.options.Selection)
 	if err == nil {
-		found.projects = projects
+		found.projects, found.identity = projects, s.session.cloudIdentity()
 	}
 	return found, err
 }

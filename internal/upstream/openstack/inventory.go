@@ -14,6 +14,7 @@ import (
 
 // inventory is what was read of a cloud at one time. It is never changed.
 type inventory struct {
+	identity string // of the cloud
 	projects []project
 	entries  map[string]*entry // by the load balancer's id
 	services map[mirror.Key]*mirror.Service

@@ -24,6 +24,9 @@ import (
 // renewBefore is how long before its end a token is renewed, at most: that of a short life goes on for three quarters of it.
 const renewBefore = 2 * time.Minute
 
+// octaviaAPI is the path of Octavia's API below its endpoint.
+const octaviaAPI = "v2.0/lbaas/"
+
 // session talks to one cloud: over connections of its own, with one token that is
 // renewed in time or when it is refused. Only get may be called by several at once.
 type session struct {
@@ -76,18 +79,18 @@ func (s *session) authenticate(ctx context.Context) error {
 	if err := openstack.AuthenticateV3(ctx, provider, &options, gophercloud.EndpointOpts{}); err != nil {
 		return err
 	}
-	if err := s.learn(provider); err != nil {
+	if err := s.readToken(provider); err != nil {
 		return err
 	}
-	provider.ReauthFunc = once(provider.ReauthFunc)
+	provider.ReauthFunc = giveUpWhenRefused(provider.ReauthFunc)
 	s.provider = provider
 	return nil
 }
 
-// once makes a function that gets a new token give up after the first time that the
+// giveUpWhenRefused makes a function that gets a new token give up after the first time that the
 // credentials were refused: requests that were under way would each try them again, and
 // have their user locked out. The provider never calls it twice at a time.
-func once(renew func(context.Context) error) func(context.Context) error {
+func giveUpWhenRefused(renew func(context.Context) error) func(context.Context) error {
 	var refused error
 	return func(ctx context.Context) error {
 		if refused != nil {
@@ -106,8 +109,8 @@ func (s *session) logout() { s.provider = nil }
 
 var errNoProject = errors.New("the token isn't scoped to a project")
 
-// learn takes in what came with the token.
-func (s *session) learn(provider *gophercloud.ProviderClient) error {
+// readToken keeps what came with the token.
+func (s *session) readToken(provider *gophercloud.ProviderClient) error {
 	result, ok := provider.GetAuthResult().(tokens.CreateResult)
 	if !ok {
 		return errors.New("Keystone's answer isn't a token")
@@ -128,7 +131,7 @@ func (s *session) learn(provider *gophercloud.ProviderClient) error {
 		return err
 	}
 	s.identity = strings.TrimSuffix(provider.IdentityBase, "/") + "/v3/"
-	if s.octavia, err = s.endpoint(catalog, "load-balancer", "v2.0/lbaas/"); err != nil {
+	if s.octavia, err = s.endpoint(catalog, "load-balancer", octaviaAPI); err != nil {
 		return err
 	}
 	var missing *endpointError

@@ -74,26 +74,20 @@ func New(o Options) *Source {
 // Run reads the cloud until ctx ends and returns ctx's error. It may be called once.
 func (s *Source) Run(ctx context.Context, o upstream.Observer) error {
 	defer s.session.transport.CloseIdleConnections()
-	first := true
 	failures := 0
 	for {
 		start, requests := time.Now(), s.session.requests.Load()
-		old := s.inventory.Load()
-		found, err := s.cycle(ctx, old)
+		found, err := s.cycle(ctx, s.inventory.Load())
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		var pause time.Duration
 		if err == nil {
-			if keys := found.changed(old); !first && len(keys) > 0 {
-				o.Update(upstream.Live, func() []mirror.Key { s.inventory.Store(found); return keys })
-			} else {
-				s.inventory.Store(found)
-			}
+			s.replace(found, o)
 			took := time.Since(start)
 			o.Polled(upstream.Cycle{Duration: took, Requests: int(s.session.requests.Load() - requests)})
 			o.Complete()
-			first, failures = false, 0
+			failures = 0
 			pause = s.pause(found, took)
 		} else {
 			failures++
@@ -103,6 +97,18 @@ func (s *Source) Run(ctx context.Context, o upstream.Observer) error {
 			return err
 		}
 	}
+}
+
+// replace has found take the place of the inventory. What differs is reported with it.
+// Before the first complete view there is nobody to report to.
+func (s *Source) replace(found *inventory, o upstream.Observer) {
+	before := s.inventory.Load()
+	keys := found.changed(before)
+	if before.entries == nil || len(keys) == 0 && found.identity == before.identity {
+		s.inventory.Store(found)
+		return
+	}
+	o.Update(upstream.Live, func() []mirror.Key { s.inventory.Store(found); return keys })
 }
 
 // failed reports an error and returns when to try again.
@@ -155,5 +161,6 @@ func (s *Source) Service(key mirror.Key) (*mirror.Service, bool) {
 // Keys implements upstream.Source.
 func (s *Source) Keys() []mirror.Key { return s.inventory.Load().keys() }
 
-// Identity implements upstream.Source.
-func (s *Source) Identity() string { return "" }
+// Identity implements upstream.Source: it names the Octavia of the catalog and the
+// credential's domain.
+func (s *Source) Identity() string { return s.inventory.Load().identity }
