@@ -162,24 +162,37 @@ func (c *Client) Update(ctx context.Context, id, path string, changes Object) er
 	return c.AwaitActive(ctx, id)
 }
 
-// Begin begins to change the object at path: the load balancer is pending from then on.
+// Begin begins to change the object at path: the load balancer is pending from then on. A
+// path that ends with members stands for all of a pool's, which are exchanged at once for
+// those in the field of that name.
 func (c *Client) Begin(ctx context.Context, id, path string, changes Object) error {
-	location, kind := "/lbaas/loadbalancers/"+id, "loadbalancer"
-	if path != "" {
-		above, _ := split(path)
-		_, kind = split(above)
-		var err error
-		if location, _, err = c.find(ctx, id, path); err != nil {
-			return err
-		}
+	location, body, err := c.changeOf(ctx, id, path, changes)
+	if err != nil {
+		return err
 	}
 	if err := c.AwaitActive(ctx, id); err != nil {
 		return err
 	}
-	if _, err := c.octavia(ctx, http.MethodPut, location, Object{kind: changes}); err != nil {
+	if _, err := c.octavia(ctx, http.MethodPut, location, body); err != nil {
 		return fmt.Errorf("change %s of load balancer %s: %w", path, id, err)
 	}
 	return nil
+}
+
+// changeOf returns where a change is put, and its body.
+func (c *Client) changeOf(ctx context.Context, id, path string, changes Object) (location string, body Object, err error) {
+	above, last := split(path)
+	switch {
+	case path == "":
+		return "/lbaas/loadbalancers/" + id, Object{"loadbalancer": changes}, nil
+	case last == "members":
+		location, _, err = c.find(ctx, id, above)
+		return location + "/members", Object{"members": changes["members"]}, err
+	default:
+		_, kind := split(above)
+		location, _, err = c.find(ctx, id, path)
+		return location, Object{kind: changes}, err
+	}
 }
 
 // Delete deletes the object at path and returns once the load balancer is active.

@@ -1,12 +1,14 @@
 """serve.py keystone|octavia|neutron CONFIG: one of OpenStack's services, on a unix socket named after it.
 
 With Octavia's API its worker and the receiver of its amphorae's heartbeats run in
-one process, joined by an in-process transport instead of a message broker.
+one process, joined by an in-process transport instead of a message broker. While the
+file octavia.hold exists the worker begins nothing, and what is asked for stays pending.
 """
 import os
 import signal
 import sys
 import threading
+import time
 from concurrent import futures
 
 import sqlalchemy
@@ -32,6 +34,15 @@ def octavia():
     from octavia.api import app
     from octavia.controller.queue.v2 import consumer
     from oslo_config import cfg
+    from oslo_messaging.rpc import dispatcher
+    dispatch = dispatcher.RPCDispatcher.dispatch
+
+    def held(*args):
+        while os.path.exists("octavia.hold"):
+            time.sleep(0.05)
+        return dispatch(*args)
+
+    dispatcher.RPCDispatcher.dispatch = held
     application = app.setup_app(argv=["octavia", "--config-file", config])
     consumer.ConsumerService(0, cfg.CONF).run()
     receiver = heartbeat_udp.UDPStatusGetter()

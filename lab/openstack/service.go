@@ -86,6 +86,15 @@ func (o *OpenStack) signal(name string, signal func(*process.Process) error) err
 	return signal(p)
 }
 
+// HoldChanges has Octavia's worker begin nothing, so that each change that its API takes
+// stays pending, or lets it go on. With StopService in between, what was held is lost.
+func (o *OpenStack) HoldChanges(hold bool) error {
+	if hold {
+		return os.WriteFile(o.file("octavia.hold"), nil, 0o600)
+	}
+	return os.Remove(o.file("octavia.hold"))
+}
+
 // spawn starts a service's program unless it runs already.
 func (o *OpenStack) spawn(name string) (*process.Process, error) {
 	o.mu.Lock()

@@ -33,10 +33,11 @@ type CloudServices interface {
 	ResumeService(name string) error
 }
 
-// configurable is a cloud whose settings can be changed, and whose APIs be made to fail.
+// configurable is a cloud whose settings can be changed, and whose APIs be made to fail or to leave changes pending.
 type configurable interface {
 	Configure(ctx context.Context, s openstack.Settings) error
 	Fail(with func(*http.Request) int)
+	HoldChanges(hold bool) error
 }
 
 func (s *story) cloud(name string) (*Cloud, error) {
@@ -94,9 +95,9 @@ func cloudSettings(args []string) (set openstack.Settings, err error) {
 	return set, nil
 }
 
-// service starts, stops, pauses, resumes or configures what a cloud is made of.
+// service starts, stops, pauses, resumes, holds or configures what a cloud is made of.
 func service(s *story, args []string) (string, error) {
-	how := usage("service CLOUD stop|start|pause|resume keystone|octavia|mariadb|neutron, service CLOUD configure [SETTING=VALUE…] or service CLOUD fail page-2|none")
+	how := usage("service CLOUD stop|start|pause|resume keystone|octavia|mariadb|neutron, service CLOUD hold|release octavia, service CLOUD configure [SETTING=VALUE…] or service CLOUD fail page-2|none")
 	if len(args) < 2 {
 		return "", how
 	}
@@ -120,6 +121,8 @@ func service(s *story, args []string) (string, error) {
 	case len(args) != 3:
 	case args[1] == "fail" && own != nil:
 		return "", fail(own, args[2])
+	case (args[1] == "hold" || args[1] == "release") && args[2] == openstack.Octavia && own != nil:
+		return "", own.HoldChanges(args[1] == "hold")
 	case args[1] == "stop":
 		if s.Installed != "" {
 			// Later stories want it back, whatever becomes of this one.
