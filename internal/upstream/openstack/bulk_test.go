@@ -151,7 +151,7 @@ func TestLimits(t *testing.T) {
 		"members of one pool":          func(l *upstream.Limits) { l.Endpoints = 1 },
 		"members of all":               func(l *upstream.Limits) { l.Endpoints = 15 },
 		"bytes":                        func(l *upstream.Limits) { l.Bytes = 3000 },
-		"bytes of one pool's members":  func(l *upstream.Limits) { l.Bytes = 12_000 },
+		"bytes of one pool's members":  func(l *upstream.Limits) { l.Bytes = 6_000 },
 		"none of what isn't mentioned": func(l *upstream.Limits) { *l = upstream.Limits{Services: 4} },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -91,7 +91,7 @@ func (s *Source) cycle(ctx context.Context, before *inventory) (*inventory, erro
 // those that are, newInventory limits the number.
 func (s *Source) octavia(path string) collection {
 	l := s.options.Limits
-	return collection{api: s.session.octavia, path: path, name: path, most: amount{l.Slices, l.Bytes}, read: new(usage)}
+	return collection{api: s.session.octavia, path: path, name: path, most: amount{l.Slices, l.Bytes}, selects: true, read: new(usage)}
 }
 
 // members is the collection of a pool's members. Those of all pools share what may be read of them.

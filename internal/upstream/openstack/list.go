@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,8 @@ type collection struct {
 	api, path string
 	name      string // of the answer's field
 	most      amount // of all answers together
+	// selects says that the API sends only the fields that are asked for.
+	selects bool
 	// read is what has been read already of the most that there may be. Several listings may share it.
 	read *usage
 }
@@ -74,6 +77,9 @@ type listing[T object] struct {
 
 func (l *listing[T]) pages(ctx context.Context) error {
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	if l.selects {
+		query["fields"] = fieldsOf[T]()
+	}
 	seen := map[string]bool{}
 	for {
 		objects, more, date, err := l.page(ctx, query)
@@ -96,6 +102,15 @@ func (l *listing[T]) pages(ctx context.Context) error {
 		}
 		query.Set("marker", l.all[len(l.all)-1].id())
 	}
+}
+
+// fieldsOf returns the names of T's fields in JSON.
+func fieldsOf[T any]() []string {
+	var names []string
+	for t, i := reflect.TypeFor[T](), 0; i < t.NumField(); i++ {
+		names = append(names, t.Field(i).Tag.Get("json"))
+	}
+	return names
 }
 
 // page reads one page, within what may still be read of the collection.

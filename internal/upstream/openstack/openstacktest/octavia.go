@@ -3,6 +3,7 @@ package openstacktest
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -95,7 +96,7 @@ func (c *Cloud) rows(collection string) []row {
 func (c *Cloud) octaviaList(w http.ResponseWriter, r *http.Request, collection string, rows []row) {
 	q := r.URL.Query()
 	for key := range q {
-		if !slices.Contains([]string{"limit", "marker", "project_id"}, key) {
+		if !slices.Contains([]string{"limit", "marker", "project_id", "fields"}, key) {
 			octaviaError(w, http.StatusBadRequest, "One or more arguments are either duplicate or invalid")
 			return
 		}
@@ -133,6 +134,9 @@ func (c *Cloud) page(w http.ResponseWriter, r *http.Request, collection string, 
 	objects, links := make([]object, len(page)), []object{}
 	for i, o := range page {
 		objects[i] = o.body()
+		if fields := q["fields"]; fields != nil {
+			maps.DeleteFunc(objects[i], func(field string, _ any) bool { return !slices.Contains(fields, field) })
+		}
 	}
 	at := c.URL() + r.URL.Path + "?limit=" + strconv.Itoa(limit)
 	if len(page) > 0 && q.Has("marker") {
