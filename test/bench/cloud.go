@@ -30,6 +30,8 @@ const (
 	cloudProjects  = 20
 	cloudMembers   = 5
 	cloudChanges   = 5
+	// cloudRequests is how many requests are under way at once, as of Gimbal.
+	cloudRequests = 24
 )
 
 // cycles is an upstream.Observer that hands on what each cycle cost.
@@ -177,12 +179,12 @@ func fillCloud(ctx context.Context, cloud *lab.OpenStack) ([]string, error) {
 }
 
 // plainCycle reads all there is as a plain client does: gophercloud's listings, and every
-// pool's members, 16 at once as Gimbal does.
+// pool's members, as many at once as Gimbal does.
 func plainCycle(ctx context.Context, ca []byte, config *openstack.Config) (time.Duration, int, error) {
 	say("the same by a plain client")
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
-	counted := &countingTransport{next: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: workers}}
+	counted := &countingTransport{next: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: cloudRequests}}
 	start := time.Now()
 	provider, err := gopherstack.NewClient(config.Auth.IdentityEndpoint)
 	if err != nil {
@@ -227,7 +229,7 @@ func plainRead(ctx context.Context, provider *gophercloud.ProviderClient, region
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(workers)
+	group.SetLimit(cloudRequests)
 	for _, p := range all {
 		group.Go(func() error {
 			_, err := pools.ListMembers(octavia, p.ID, nil).AllPages(ctx)

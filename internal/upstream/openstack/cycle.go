@@ -20,7 +20,7 @@ import (
 
 const (
 	// parallel is how many requests of one cloud are under way at once.
-	parallel = 16
+	parallel = 24
 	// cycleTimeout is how long a cycle may take: a cloud that answers each of many requests just in time fails too.
 	cycleTimeout = 10 * time.Minute
 )
@@ -322,10 +322,11 @@ func (t *tree) complete(addressing v1alpha1.OpenStackAddressing) bool {
 	return covers(t.Listeners, t.listeners) && (addressing == v1alpha1.AddressingVIP || covers(t.Pools, t.pools))
 }
 
-// verify reads again the load balancers whose members have been read: one by one, or all
-// where that takes fewer requests. One that is gone meanwhile has no status.
+// verify reads again the load balancers whose members have been read. Where these are many
+// all are listed, which takes fewer requests. Pages come one after the other, so a few are read
+// one by one though that takes more. One that is gone meanwhile has no status.
 func (s *Source) verify(ctx context.Context, readings []*reading, total int) error {
-	if len(readings) > total/pageSize+1 {
+	if pages := total/pageSize + 1; len(readings) > pages && len(readings) >= total/20 {
 		all, _, err := list[standing](ctx, s.session, s.octavia("loadbalancers"))
 		byID := make(map[string]standing, len(readings))
 		for _, lb := range all {

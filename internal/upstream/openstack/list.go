@@ -19,7 +19,7 @@ import (
 )
 
 // pageSize is how many objects one request of a listing asks for. A server may have a lower limit.
-const pageSize = 500
+const pageSize = 1000
 
 // object is an element of a collection.
 type object interface{ id() string }

@@ -27,7 +27,7 @@ func TestTokenIsRenewedOnce(t *testing.T) {
 	for name, fault := range map[string]openstacktest.Fault{
 		"between cycles": nil,
 		// All that are under way are there when the token is revoked.
-		"16 at once": on("members", func(http.ResponseWriter, *http.Request) bool {
+		"many at once": on("members", func(http.ResponseWriter, *http.Request) bool {
 			if waiting.Add(1) == parallel {
 				once.Do(func() { c.RevokeTokens(); close(together) })
 			}
