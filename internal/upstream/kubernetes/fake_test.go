@@ -72,6 +72,7 @@ func (f *fake) options(t *testing.T) Options {
 	}
 	return Options{
 		Config:         config,
+		Limits:         upstream.DefaultLimits(),
 		Logger:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 		ProbeInterval:  100 * time.Millisecond,
 		RequestTimeout: 2 * time.Second,
