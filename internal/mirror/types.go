@@ -84,6 +84,7 @@ const (
 	ReasonPortUnmatched    Reason = "PortUnmatched"    // no Service port of that name
 	ReasonInvalidLabel     Reason = "InvalidLabel"     // key or value of a label or annotation isn't valid
 	ReasonNoNodePort       Reason = "NoNodePort"       // addressing is NodePort, the Service has none
+	ReasonNoNodeAddress    Reason = "NoNodeAddress"    // addressing is NodePort, a node has no address of the Service's families
 	ReasonNoLoadBalancer   Reason = "NoLoadBalancer"   // addressing is LoadBalancer, the Service has no address
 	ReasonNoFamily         Reason = "NoFamily"         // every endpoint is of an address family that the central cluster's nodes don't have
 	ReasonTooManyEndpoints Reason = "TooManyEndpoints" // more than the API allows: central objects stay as they are

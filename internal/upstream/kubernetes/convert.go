@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
 	"github.com/projectcontour/gimbal/internal/mirror"
@@ -53,9 +55,8 @@ type service struct {
 	labels, annotations map[string]string
 	kind                corev1.ServiceType
 	ports               []mirror.Port
-	nodePorts           []int32  // one per port; kept for NodePort addressing
-	local               bool     // externalTrafficPolicy: Local; kept for NodePort addressing
-	ips, hostnames      []string // of the load balancer; kept for LoadBalancer addressing
+	exposure            *exposure // NodePort addressing
+	ips, hostnames      []string  // of the load balancer; LoadBalancer addressing
 }
 
 func (s *service) size() size {
@@ -69,36 +70,45 @@ func (s *service) size() size {
 	for _, p := range s.ports {
 		n += 56 + len(p.Name) + len(p.Protocol) + len(p.AppProtocol)
 	}
+	if s.exposure != nil {
+		n += 64 + 4*len(s.ports)
+	}
 	return size{objects: 1, bytes: n + length(s.ips) + length(s.hostnames)}
 }
+
+// apiServer is what is kept of default/kubernetes, the Service of the upstream's own API
+// server: the UID by which a cluster is known. It is made once for each cluster.
+type apiServer struct{ uid string }
+
+func (a *apiServer) size() size { return size{bytes: 64 + len(a.uid)} }
 
 // slice is what is kept of an EndpointSlice.
 type slice struct {
 	name    string
 	service mirror.Key   // of the label kubernetes.io/service-name
 	content mirror.Slice // Pod addressing
-	ready   bool         // some endpoint is; other addressing
-	nodes   []string     // those of ready endpoints, sorted; NodePort addressing
+	usable  bool         // kube-proxy may forward to some endpoint; other addressing
+	backing *backing     // NodePort addressing
 }
 
 func (s *slice) size() size {
-	n := 192 + len(s.service.Name) + len(s.name) + length(s.nodes)
+	n := 192 + len(s.service.Name) + len(s.name)
 	for _, p := range s.content.Ports {
 		n += 56 + len(p.Name) + len(p.Protocol) + len(p.AppProtocol)
 	}
 	for _, e := range s.content.Endpoints {
 		n += 64 + len(e.Hostname) + len(e.Zone) + length(e.Addresses)
 	}
-	return size{1, max(len(s.content.Endpoints), len(s.nodes)), n}
+	endpoints := len(s.content.Endpoints)
+	if s.backing != nil {
+		endpoints = len(s.backing.nodes)
+		n += 80 + length(s.backing.nodes)
+		for _, p := range s.backing.ports {
+			n += 32 + len(p.name)
+		}
+	}
+	return size{1, endpoints, n}
 }
-
-// node is what is kept of a Node: nothing of one that takes no traffic.
-type node struct {
-	ips  []string
-	zone string
-}
-
-func (n *node) size() size { return size{objects: 1, bytes: 128 + len(n.zone) + length(n.ips)} }
 
 func length(list []string) int {
 	n := 0
@@ -117,6 +127,9 @@ type converter struct {
 func (c converter) item(o runtime.Object) (*item, error) {
 	switch o := o.(type) {
 	case *corev1.Service:
+		if o.Namespace == apiServerKey.Namespace && o.Name == apiServerKey.Name {
+			return newItem(&o.ObjectMeta, &apiServer{identity(o.UID)}), nil
+		}
 		return newItem(&o.ObjectMeta, c.service(o)), nil
 	case *discoveryv1.EndpointSlice:
 		return newItem(&o.ObjectMeta, c.slice(o)), nil
@@ -145,15 +158,12 @@ func (c converter) service(o *corev1.Service) row {
 	}
 	for _, p := range o.Spec.Ports {
 		s.ports = append(s.ports, mirror.Port{
-			Name: p.Name, Number: p.Port, Protocol: protocol(&p.Protocol), AppProtocol: value(p.AppProtocol),
+			Name: p.Name, Number: p.Port, Protocol: protocol(&p.Protocol), AppProtocol: ptr.Deref(p.AppProtocol, ""),
 		})
 	}
 	switch c.addressing {
 	case v1alpha1.AddressingNodePort:
-		for _, p := range o.Spec.Ports {
-			s.nodePorts = append(s.nodePorts, p.NodePort)
-		}
-		s.local = o.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+		s.exposure = newExposure(&o.Spec)
 	case v1alpha1.AddressingLoadBalancer:
 		for _, i := range o.Status.LoadBalancer.Ingress {
 			if i.IP != "" {
@@ -178,18 +188,10 @@ func (c converter) slice(o *discoveryv1.EndpointSlice) row {
 		s.content = content(o)
 		return s
 	}
-	for i := range o.Endpoints {
-		e := &o.Endpoints[i]
-		if e.Conditions.Ready != nil && !*e.Conditions.Ready {
-			continue
-		}
-		s.ready = true
-		if c.addressing == v1alpha1.AddressingNodePort && e.NodeName != nil {
-			s.nodes = append(s.nodes, *e.NodeName)
-		}
+	s.usable = slices.ContainsFunc(o.Endpoints, usable)
+	if c.addressing == v1alpha1.AddressingNodePort {
+		s.backing = newBacking(o)
 	}
-	slices.Sort(s.nodes)
-	s.nodes = slices.Clip(slices.Compact(s.nodes))
 	return s
 }
 
@@ -200,7 +202,7 @@ func content(o *discoveryv1.EndpointSlice) mirror.Slice {
 	s := mirror.Slice{Name: o.Name, AddressType: o.AddressType}
 	for _, p := range o.Ports {
 		s.Ports = append(s.Ports, mirror.Port{
-			Name: value(p.Name), Number: value(p.Port), Protocol: protocol(p.Protocol), AppProtocol: value(p.AppProtocol),
+			Name: ptr.Deref(p.Name, ""), Number: ptr.Deref(p.Port, 0), Protocol: protocol(p.Protocol), AppProtocol: ptr.Deref(p.AppProtocol, ""),
 		})
 	}
 	if len(o.Endpoints) == 0 {
@@ -210,44 +212,33 @@ func content(o *discoveryv1.EndpointSlice) mirror.Slice {
 	zone := ""
 	for i := range o.Endpoints {
 		e := &o.Endpoints[i]
-		if z := value(e.Zone); z != zone {
+		if z := ptr.Deref(e.Zone, ""); z != zone {
 			zone = z // neighbours share one string
 		}
-		ready := e.Conditions.Ready == nil || *e.Conditions.Ready
+		ready := ptr.Deref(e.Conditions.Ready, true)
 		s.Endpoints[i] = mirror.Endpoint{
 			Addresses:   e.Addresses,
-			Hostname:    value(e.Hostname),
+			Hostname:    ptr.Deref(e.Hostname, ""),
 			Zone:        zone,
 			Ready:       ready,
-			Serving:     ready,
-			Terminating: value(e.Conditions.Terminating),
-		}
-		if e.Conditions.Serving != nil {
-			s.Endpoints[i].Serving = *e.Conditions.Serving
+			Serving:     ptr.Deref(e.Conditions.Serving, ready),
+			Terminating: ptr.Deref(e.Conditions.Terminating, false),
 		}
 	}
 	return s
 }
 
-// node keeps Nodes that a load balancer would send traffic to: those that are
-// Ready, aren't being deleted, and aren't excluded by label (the label
-// node.kubernetes.io/exclude-from-external-load-balancers of KEP-1143).
-func (c converter) node(o *corev1.Node) row {
-	if _, excluded := o.Labels[corev1.LabelNodeExcludeBalancers]; excluded || o.DeletionTimestamp != nil {
-		return nil
-	}
-	if !slices.ContainsFunc(o.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	}) {
-		return nil
-	}
-	n := &node{zone: o.Labels[corev1.LabelTopologyZone]}
-	for _, a := range o.Status.Addresses {
-		if a.Type == corev1.NodeInternalIP {
-			n.ips = append(n.ips, a.Address)
+// maxIdentity is the most bytes of an identity; a UUID has 36.
+const maxIdentity = 128
+
+// identity makes a UID, which is the upstream's text, fit to be shown.
+func identity(uid types.UID) string {
+	return strings.Map(func(r rune) rune {
+		if r < '!' || r > '~' {
+			return '?'
 		}
-	}
-	return n
+		return r
+	}, string(uid[:min(len(uid), maxIdentity)]))
 }
 
 func protocol(p *corev1.Protocol) corev1.Protocol {
@@ -259,15 +250,6 @@ func protocol(p *corev1.Protocol) corev1.Protocol {
 		return corev1.ProtocolTCP
 	case corev1.ProtocolUDP:
 		return corev1.ProtocolUDP
-	}
-	return *p
-}
-
-// value returns what p points to, or zero.
-func value[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
 	}
 	return *p
 }

@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
@@ -87,36 +86,6 @@ func TestSelection(t *testing.T) {
 	orphan := newSlice("s", "")
 	if c.service(apiServer) != nil || c.slice(system) != nil || c.slice(orphan) != nil || c.service(newService("a")) == nil {
 		t.Error("the selection isn't heeded")
-	}
-}
-
-func TestNode(t *testing.T) {
-	good := func() *corev1.Node {
-		return &corev1.Node{
-			ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{corev1.LabelTopologyZone: "z"}},
-			Status: corev1.NodeStatus{
-				Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
-				Addresses: []corev1.NodeAddress{
-					{Type: corev1.NodeHostName, Address: "n"}, {Type: corev1.NodeExternalIP, Address: "192.0.2.1"},
-					{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}, {Type: corev1.NodeInternalIP, Address: "fd00::1"},
-				},
-			},
-		}
-	}
-	if got, want := (converter{}).node(good()), (&node{[]string{"10.0.0.1", "fd00::1"}, "z"}); !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	for name, spoil := range map[string]func(*corev1.Node){
-		"not ready": func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionUnknown },
-		"silent":    func(n *corev1.Node) { n.Status.Conditions = nil },
-		"deleted":   func(n *corev1.Node) { n.DeletionTimestamp = &metav1.Time{} },
-		"excluded":  func(n *corev1.Node) { n.Labels[corev1.LabelNodeExcludeBalancers] = "" },
-	} {
-		n := good()
-		spoil(n)
-		if got := (converter{}).node(n); got != nil {
-			t.Errorf("a node that is %s is kept", name)
-		}
 	}
 }
 

@@ -67,6 +67,9 @@ func (inv *inventory) replace(k kind, rows map[mirror.Key]row) []mirror.Key {
 	return inv.keys(changed)
 }
 
+// apiServerKey is the Service of the upstream's own API server, whose row is an apiServer.
+var apiServerKey = mirror.Key{Namespace: "default", Name: "kubernetes"}
+
 // everyNodePort, among changed keys, stands for every Service that has node ports.
 var everyNodePort = mirror.Key{}
 
@@ -85,7 +88,9 @@ func (inv *inventory) set(k kind, key mirror.Key, r row, changed map[mirror.Key]
 	}
 	switch k {
 	case services:
-		changed[key] = true
+		if key != apiServerKey {
+			changed[key] = true
+		}
 	case endpointSlices:
 		if s, ok := old.(*slice); ok {
 			inv.unlink(s)
@@ -102,7 +107,7 @@ func (inv *inventory) set(k kind, key mirror.Key, r row, changed map[mirror.Key]
 
 // touch adds a Service to those that change, if there is one: a slice may come first.
 func (inv *inventory) touch(key mirror.Key, changed map[mirror.Key]bool) {
-	if inv.rows[services][key] != nil {
+	if _, ok := inv.rows[services][key].(*service); ok {
 		changed[key] = true
 	}
 }
@@ -129,7 +134,7 @@ func (inv *inventory) keys(changed map[mirror.Key]bool) []mirror.Key {
 	if changed[everyNodePort] {
 		delete(changed, everyNodePort)
 		for key, r := range inv.rows[services] {
-			if slices.ContainsFunc(r.(*service).nodePorts, func(p int32) bool { return p != 0 }) {
+			if s, ok := r.(*service); ok && s.exposure != nil && slices.ContainsFunc(s.exposure.nodePorts, func(p int32) bool { return p != 0 }) {
 				changed[key] = true
 			}
 		}
@@ -141,7 +146,18 @@ func (inv *inventory) keys(changed map[mirror.Key]bool) []mirror.Key {
 func (inv *inventory) serviceKeys() []mirror.Key {
 	inv.mu.RLock()
 	defer inv.mu.RUnlock()
-	return slices.SortedFunc(maps.Keys(inv.rows[services]), mirror.Key.Compare)
+	keys := slices.SortedFunc(maps.Keys(inv.rows[services]), mirror.Key.Compare)
+	return slices.DeleteFunc(keys, func(k mirror.Key) bool { return k == apiServerKey })
+}
+
+// identity returns the UID of default/kubernetes, or "" where that isn't known.
+func (inv *inventory) identity() string {
+	inv.mu.RLock()
+	defer inv.mu.RUnlock()
+	if a, ok := inv.rows[services][apiServerKey].(*apiServer); ok {
+		return a.uid
+	}
+	return ""
 }
 
 // with returns the size that a kind would have with the item.

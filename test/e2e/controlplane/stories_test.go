@@ -145,7 +145,11 @@ func buildGimbal(ctx context.Context, dir string) error {
 func startUpstream(name, dir string) (*script.Cluster, func() error, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	p, err := controlplane.Start(ctx, controlplane.Options{Name: name, Dir: dir})
+	// Services are single-stack IPv4 unless they ask for more.
+	dualStack := []string{"--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112"}
+	p, err := controlplane.Start(ctx, controlplane.Options{
+		Name: name, Dir: dir, APIServerFlags: dualStack, ControllerManagerFlags: dualStack,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
