@@ -163,8 +163,8 @@ func (s *Source) Service(key mirror.Key) (*mirror.Service, bool) {
 // Keys implements upstream.Source.
 func (s *Source) Keys() []mirror.Key { return s.inventory.serviceKeys() }
 
-// Identity implements upstream.Source.
-func (s *Source) Identity() string { return "" }
+// Identity implements upstream.Source: the UID of the Service default/kubernetes.
+func (s *Source) Identity() string { return s.inventory.identity() }
 
 // store is where a reflector puts items.
 type store struct {
