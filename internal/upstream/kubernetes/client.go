@@ -11,12 +11,9 @@ import (
 	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
-const (
-	// maxProbe is the most bytes of the answer to a probe, which holds one object.
-	maxProbe = 4 << 20
-	// maxEvent is the most bytes that an event of a watch may have.
-	maxEvent = 32 << 20
-)
+// maxObject is the most bytes of an answer that holds one object, which is the answer to
+// a probe or an event of a watch. The API takes 3 MiB in a request, and etcd 1.5 MiB.
+const maxObject = 32 << 20
 
 // client talks to one upstream over connections of its own: client-go would share
 // them, and thereby their fate, among all clients of equal TLS settings.

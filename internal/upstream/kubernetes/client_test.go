@@ -1,8 +1,10 @@
 package kubernetes
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,19 +21,45 @@ func TestEndlessAnswer(t *testing.T) {
 		if isProbe(r) || isWatch(r) {
 			return noStreams(w, r)
 		}
-		w.Header().Set("Content-Type", "application/json")
-		spaces := []byte(strings.Repeat(" ", 1<<20))
-		for r.Context().Err() == nil {
-			if _, err := w.Write(spaces); err != nil {
-				break
-			}
-		}
-		return true
+		return endless(w, r)
 	})
 	o := f.options(t)
 	o.RequestTimeout, o.StreamTimeout = upstreamtest.Limit, upstreamtest.Limit
 	_, r := run(t, o)
 	r.WaitFor(t, "TooLarge")
+}
+
+// endless answers with spaces until the client goes away.
+func endless(w http.ResponseWriter, r *http.Request) bool {
+	w.Header().Set("Content-Type", "application/json")
+	spaces := []byte(strings.Repeat(" ", 1<<20))
+	for r.Context().Err() == nil {
+		if _, err := w.Write(spaces); err != nil {
+			break
+		}
+	}
+	return true
+}
+
+// Slices may have a thousand endpoints: 500 of them needn't fit into one answer.
+func TestLargeObjects(t *testing.T) {
+	f := newFake(t)
+	f.inject(func(w http.ResponseWriter, r *http.Request) bool {
+		if limit, _ := strconv.Atoi(r.URL.Query().Get("limit")); limit > 50 {
+			return endless(w, r)
+		}
+		return noStreams(w, r)
+	})
+	for i := range 120 {
+		f.put(newService(fmt.Sprint("s", i)))
+	}
+	o := f.options(t)
+	o.RequestTimeout, o.StreamTimeout = upstreamtest.Limit, upstreamtest.Limit
+	s, r := run(t, o)
+	r.WaitFor(t, upstreamtest.Complete)
+	if keys, failures := s.Keys(), r.Seen().Failures; len(keys) != 120 || len(failures) > 0 {
+		t.Errorf("%d keys, failures %v", len(keys), failures)
+	}
 }
 
 // A redirect would send the token elsewhere.

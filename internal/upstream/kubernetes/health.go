@@ -7,41 +7,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/projectcontour/gimbal/internal/mirror"
 	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
-// probeAgain is the time from one probe to the next while not all is well.
-const probeAgain = time.Second
+// probeRetry is the time from one probe to the next while not all is well.
+const probeRetry = time.Second
 
 // The inventory is confirmed when the last probe succeeded and every resource has been
 // listed, hasn't lost its place since, and isn't failing. A probe alone won't do: the
 // first page of a listing may be fine and the second never.
-
-// losing says that a resource is going to be listed again, and has the others listed
-// again with it: a view is taken in as a whole. Else an upstream that lists nothing
-// would have its endpoints gone before its Services are, whose deletion is guarded.
-func (s *Source) losing(r *resource) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.worsened()
-	if r.lost {
-		return
-	}
-	for _, other := range s.resources {
-		if !other.lost && other != r {
-			other.again()
-		}
-		other.lost = true
-	}
-}
-
-// isLost says whether a resource has to be listed again.
-func (s *Source) isLost(r *resource) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return r.lost
-}
 
 // failed says that a request of a resource failed.
 func (s *Source) failed(r *resource, verb string, err error) {
@@ -52,7 +26,7 @@ func (s *Source) failed(r *resource, verb string, err error) {
 	defer s.mu.Unlock()
 	e := classify(verb, r.kind, err)
 	r.err = e
-	s.worsened()
+	s.probeSoon()
 	s.observer.Failed(e)
 }
 
@@ -60,82 +34,13 @@ func (s *Source) failed(r *resource, verb string, err error) {
 func (s *Source) watching(r *resource) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !r.lost {
+	if !r.mustList {
 		r.err = nil
 	}
 }
 
-// put takes in a single object of a resource; row is nil where it is gone.
-func (s *Source) put(r *resource, key mirror.Key, row row) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r.listing == nil {
-		change := func() []mirror.Key { return s.inventory.put(r.kind, key, row) }
-		if s.complete {
-			s.observer.Update(upstream.Live, change)
-		} else {
-			change()
-		}
-		return
-	}
-	if old := r.listing[key]; old != nil {
-		r.used = r.used.minus(old.size())
-		delete(r.listing, key)
-	}
-	if row != nil {
-		r.used = r.used.plus(row.size())
-		r.listing[key] = row
-	}
-}
-
-// with returns the size that what is kept of a resource would have with the item. A
-// listing that waits is bounded as the inventory is: the upstream decides how long it waits.
-func (s *Source) with(r *resource, i *item) size {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r.listing == nil {
-		return s.inventory.with(r.kind, i)
-	}
-	used := r.used.plus(i.row.size())
-	if old := r.listing[i.key]; old != nil {
-		used = used.minus(old.size())
-	}
-	return used
-}
-
-// listed takes in a complete listing of a resource, once that of every other is complete too.
-func (s *Source) listed(r *resource, rows map[mirror.Key]row) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r.synced, r.lost, r.err, r.listing, r.used = true, false, nil, rows, size{}
-	for _, row := range rows {
-		r.used = r.used.plus(row.size())
-	}
-	if !s.all(func(r *resource) bool { return r.synced && !r.lost }) {
-		return
-	}
-	replace := func() (keys []mirror.Key) {
-		for _, r := range s.resources {
-			if r.listing != nil {
-				keys = append(keys, s.inventory.replace(r.kind, r.listing)...)
-				r.listing = nil
-			}
-		}
-		return keys
-	}
-	if s.complete {
-		s.observer.Update(upstream.Listed, replace)
-		return
-	}
-	replace()
-	s.complete = true
-	if s.current() {
-		s.observer.Complete()
-	}
-}
-
-// worsened makes the next probe come soon. It is called with mu held.
-func (s *Source) worsened() {
+// probeSoon makes the next probe come soon. It is called with mu held.
+func (s *Source) probeSoon() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -145,7 +50,7 @@ func (s *Source) worsened() {
 // current reports whether the inventory is as the upstream was at the last word from
 // it. It is called with mu held.
 func (s *Source) current() bool {
-	return s.all(func(r *resource) bool { return r.synced && !r.lost && r.err == nil })
+	return s.all(func(r *resource) bool { return r.synced && !r.mustList && r.err == nil })
 }
 
 func (s *Source) all(is func(*resource) bool) bool {
@@ -156,7 +61,7 @@ func (s *Source) all(is func(*resource) bool) bool {
 func (s *Source) probe(ctx context.Context) {
 	last := time.Now()
 	for {
-		timer := time.NewTimer(time.Until(last.Add(s.interval())))
+		timer := time.NewTimer(time.Until(last.Add(s.probeInterval())))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -165,22 +70,22 @@ func (s *Source) probe(ctx context.Context) {
 			timer.Stop()
 		case <-timer.C:
 			last = time.Now()
-			s.conclude(ctx, s.ask(ctx))
+			s.reportProbe(ctx, s.probeAll(ctx))
 		}
 	}
 }
 
-func (s *Source) interval() time.Duration {
+func (s *Source) probeInterval() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.probed == nil && s.current() {
+	if s.probeErr == nil && s.current() {
 		return s.options.ProbeInterval
 	}
-	return min(probeAgain, s.options.ProbeInterval)
+	return min(probeRetry, s.options.ProbeInterval)
 }
 
-// ask probes all resources at the same time and returns the first failure in order of resource.
-func (s *Source) ask(ctx context.Context) error {
+// probeAll probes all resources at the same time and returns the first failure in order of resource.
+func (s *Source) probeAll(ctx context.Context) error {
 	failures := make([]error, len(s.resources))
 	var wg sync.WaitGroup
 	for i, r := range s.resources {
@@ -199,14 +104,14 @@ func (s *Source) ask(ctx context.Context) error {
 	return nil
 }
 
-// conclude reports what a probe found.
-func (s *Source) conclude(ctx context.Context, err error) {
+// reportProbe reports what a probe found.
+func (s *Source) reportProbe(ctx context.Context, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ctx.Err() != nil {
 		return
 	}
-	s.probed = err
+	s.probeErr = err
 	for _, r := range s.resources {
 		if err == nil {
 			err = r.err

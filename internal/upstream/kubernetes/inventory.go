@@ -160,8 +160,8 @@ func (inv *inventory) identity() string {
 	return ""
 }
 
-// with returns the size that a kind would have with the item.
-func (inv *inventory) with(k kind, i *item) size {
+// sizeWith returns the size that a kind would have with the item.
+func (inv *inventory) sizeWith(k kind, i *item) size {
 	inv.mu.RLock()
 	defer inv.mu.RUnlock()
 	used := inv.used[k].plus(i.row.size())

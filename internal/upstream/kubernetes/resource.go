@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/pager"
 
 	"github.com/projectcontour/gimbal/internal/mirror"
 	"github.com/projectcontour/gimbal/internal/upstream"
@@ -20,6 +21,9 @@ import (
 const (
 	// pageSize is how many objects one request of a listing asks for.
 	pageSize = 500
+	// minPageSize is how many it asks for at least, where objects are large. So many of
+	// the largest that the API takes fit into an answer.
+	minPageSize = 5
 	// watchStart is how long a watch may take to start: some proxies hold its header
 	// back until the first event, which is a bookmark about every minute.
 	watchStart = 2 * time.Minute
@@ -31,8 +35,8 @@ const (
 	largePause = time.Minute
 )
 
-// errAnew ends a watch whose resource is to be listed again.
-var errAnew = apierrors.NewResourceExpired("the upstream is listed again as a whole")
+// errRelist ends a watch whose resource is to be listed again.
+var errRelist = apierrors.NewResourceExpired("the upstream is listed again as a whole")
 
 var (
 	errStalled    = errors.New("no progress")
@@ -53,30 +57,30 @@ type resource struct {
 	pagesOnly bool      // streaming lists don't complete
 	notBefore time.Time // of the next request
 
-	// anew has the watch end, for a new listing.
-	anew chan struct{}
+	// relist has the watch end, for a new listing.
+	relist chan struct{}
 
 	// The source's mutex guards these.
-	synced  bool               // has been listed
-	lost    bool               // is being listed again, or has to be
-	listing map[mirror.Key]row // a complete listing that waits for the other resources'
-	used    size               // of listing
-	err     error              // why the last request failed
+	synced   bool               // has been listed
+	mustList bool               // is being listed again, or has to be
+	listing  map[mirror.Key]row // a complete listing that waits for the other resources'
+	used     size               // of listing
+	err      error              // why the last request failed
 }
 
-// losing says that the listing begins which anew asks for, or another.
-func (r *resource) losing() {
+// beginListing says that a listing begins. It is the one that relist asks for, if any.
+func (r *resource) beginListing() {
 	select {
-	case <-r.anew:
+	case <-r.relist:
 	default:
 	}
-	r.source.losing(r)
+	r.source.relistAll(r)
 }
 
-// again has the resource listed anew, if it is being watched.
-func (r *resource) again() {
+// requestRelist has the resource listed again, if it is being watched.
+func (r *resource) requestRelist() {
 	select {
-	case r.anew <- struct{}{}:
+	case r.relist <- struct{}{}:
 	default:
 	}
 }
@@ -95,25 +99,50 @@ func (r *resource) Watch(o metav1.ListOptions) (watch.Interface, error) {
 // the most recent version, whatever the options say: an API server that lags behind
 // another one would take the inventory back in time.
 func (r *resource) ListWithContext(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
-	r.losing()
+	r.beginListing()
 	if err := r.wait(ctx); err != nil {
 		return nil, err
 	}
-	all := &metainternalversion.List{}
-	var used size
-	for next := (metav1.ListOptions{Limit: pageSize}); ; {
-		page, err := r.page(ctx, next, r.source.options.StreamTimeout)
-		if err == nil {
-			err = r.collect(page, all, &used)
-		}
-		if err != nil {
-			return nil, r.failed("list", err)
-		}
-		all.ResourceVersion = page.GetResourceVersion()
-		if next.Continue = page.GetContinue(); next.Continue == "" {
-			return all, nil
-		}
+	l := listing{resource: r, limit: pageSize}
+	// FullListIfExpired isn't set: a listing in one answer would be kept before it is counted.
+	p := pager.ListPager{PageSize: pageSize, PageFn: l.items}
+	all, _, err := p.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, r.failed("list", err)
 	}
+	return all, nil
+}
+
+// listing is a listing under way.
+type listing struct {
+	*resource
+	limit int64 // objects in a page
+	used  size  // so far
+}
+
+// items reads a page and returns the selected objects as items. Where objects are large it reads fewer at a time.
+func (l *listing) items(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	o.Limit = l.limit
+	page, err := l.page(ctx, o, l.source.options.StreamTimeout)
+	for errors.Is(err, upstream.ErrResponseTooLarge) && o.Limit > minPageSize {
+		o.Limit = max(minPageSize, o.Limit/10)
+		page, err = l.page(ctx, o, l.source.options.StreamTimeout)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.limit = o.Limit
+	items := &metainternalversion.List{ListMeta: metav1.ListMeta{ResourceVersion: page.GetResourceVersion(), Continue: page.GetContinue()}}
+	err = meta.EachListItem(page, func(o runtime.Object) error {
+		i, err := l.source.converter.item(o)
+		if err != nil || i.row == nil {
+			return err
+		}
+		l.used = l.used.plus(i.row.size())
+		items.Items = append(items.Items, i)
+		return check(l.source.options.Limits, l.kind, l.used)
+	})
+	return items, err
 }
 
 // list is a page of objects and its metadata.
@@ -141,30 +170,17 @@ func (r *resource) page(ctx context.Context, o metav1.ListOptions, timeout time.
 	return page, nil
 }
 
-// collect appends the selected objects of a page to all.
-func (r *resource) collect(page list, all *metainternalversion.List, used *size) error {
-	return meta.EachListItem(page, func(o runtime.Object) error {
-		i, err := r.source.converter.item(o)
-		if err != nil || i.row == nil {
-			return err
-		}
-		*used = used.plus(i.row.size())
-		all.Items = append(all.Items, i)
-		return check(r.source.options.Limits, r.kind, *used)
-	})
-}
-
 // WatchWithContext starts a watch or, where the options ask for initial events, a
 // streaming list (KEP-3157). Whatever keeps a streaming list from being complete is
 // the end of it: the reflector then reads pages, which fail in a way that can be told.
 func (r *resource) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 	initial := o.SendInitialEvents != nil && *o.SendInitialEvents
 	limit := watchStart
-	if !initial && r.source.isLost(r) {
-		return nil, errAnew
+	if !initial && r.source.mustList(r) {
+		return nil, errRelist
 	}
 	if initial {
-		r.losing()
+		r.beginListing()
 		if r.pagesOnly {
 			return nil, errPagesOnly
 		}
@@ -175,7 +191,7 @@ func (r *resource) WatchWithContext(ctx context.Context, o metav1.ListOptions) (
 		return nil, err
 	}
 	r.notBefore = time.Now().Add(watchSpacing)
-	bytes := upstream.NewAllowance(maxEvent)
+	bytes := upstream.NewAllowance(maxObject)
 	ctx, cancel := context.WithCancelCause(bytes.With(ctx))
 	inner, err := r.start(ctx, cancel, o, limit)
 	if err != nil {
@@ -243,7 +259,7 @@ func (r *resource) failed(verb string, err error) error {
 		r.notBefore = time.Now().Add(largePause)
 	}
 	if verb == "watch" && expired(err) {
-		r.source.losing(r) // not a failure: a new listing follows
+		r.source.relistAll(r) // not a failure: a new listing follows
 	} else {
 		r.source.failed(r, verb, err)
 	}
@@ -258,7 +274,7 @@ func tooBig(err error) bool {
 // probe asks for one object: it proves that the upstream can be reached, knows the
 // credentials and grants the listing at present, which a watch that goes on doesn't.
 func (r *resource) probe(ctx context.Context) error {
-	_, err := r.page(upstream.NewAllowance(maxProbe).With(ctx), metav1.ListOptions{Limit: 1}, r.source.options.RequestTimeout)
+	_, err := r.page(upstream.NewAllowance(maxObject).With(ctx), metav1.ListOptions{Limit: 1}, r.source.options.RequestTimeout)
 	return err
 }
 

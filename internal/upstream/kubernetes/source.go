@@ -4,7 +4,6 @@ package kubernetes
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -58,12 +57,12 @@ type Source struct {
 	converter converter
 	inventory *inventory
 	resources []*resource
-	wake      chan struct{} // the health got worse
+	wake      chan struct{} // the next probe is to come soon
 
 	mu       sync.Mutex
 	observer upstream.Observer
 	complete bool  // every resource has been listed
-	probed   error // why the last probe failed
+	probeErr error // why the last probe failed
 }
 
 var _ upstream.Source = (*Source)(nil)
@@ -87,25 +86,25 @@ func New(o Options) (*Source, error) {
 		inventory: newInventory(),
 		wake:      make(chan struct{}, 1),
 	}
-	s.add(services, listing(c.core.Services("").List), c.core.Services("").Watch)
-	s.add(endpointSlices, listing(c.discovery.EndpointSlices("").List), c.discovery.EndpointSlices("").Watch)
+	s.add(services, anyList(c.core.Services("").List), c.core.Services("").Watch)
+	s.add(endpointSlices, anyList(c.discovery.EndpointSlices("").List), c.discovery.EndpointSlices("").Watch)
 	if o.Addressing == v1alpha1.AddressingNodePort {
-		s.add(nodes, listing(c.core.Nodes().List), c.core.Nodes().Watch)
+		s.add(nodes, anyList(c.core.Nodes().List), c.core.Nodes().Watch)
 	}
 	return s, nil
 }
 
 type lister func(context.Context, metav1.ListOptions) (runtime.Object, error)
 
-// listing makes the List method of a typed client one that returns any list.
-func listing[L runtime.Object](list func(context.Context, metav1.ListOptions) (L, error)) lister {
+// anyList makes the List method of a typed client one that returns any list.
+func anyList[L runtime.Object](list func(context.Context, metav1.ListOptions) (L, error)) lister {
 	return func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		return list(ctx, o)
 	}
 }
 
 func (s *Source) add(k kind, list lister, watch func(context.Context, metav1.ListOptions) (watch.Interface, error)) {
-	s.resources = append(s.resources, &resource{kind: k, source: s, list: list, watch: watch, anew: make(chan struct{}, 1)})
+	s.resources = append(s.resources, &resource{kind: k, source: s, list: list, watch: watch, relist: make(chan struct{}, 1)})
 }
 
 // Run reads the upstream until ctx ends and returns ctx's error. It may be called once.
@@ -165,35 +164,3 @@ func (s *Source) Keys() []mirror.Key { return s.inventory.serviceKeys() }
 
 // Identity implements upstream.Source: the UID of the Service default/kubernetes.
 func (s *Source) Identity() string { return s.inventory.identity() }
-
-// store is where a reflector puts items.
-type store struct {
-	source   *Source
-	resource *resource
-}
-
-func (s store) Add(o any) error    { return s.put(o.(*item), o.(*item).row) }
-func (s store) Update(o any) error { return s.put(o.(*item), o.(*item).row) }
-func (s store) Delete(o any) error { return s.put(o.(*item), nil) }
-func (s store) Resync() error      { return nil }
-
-func (s store) put(i *item, r row) error {
-	s.source.put(s.resource, i.key, r)
-	return nil
-}
-
-// Replace hands over the whole content of the resource.
-func (s store) Replace(list []any, _ string) error {
-	rows := make(map[mirror.Key]row, len(list))
-	for _, o := range list {
-		i, ok := o.(*item)
-		if !ok {
-			return errors.New("a listing holds what isn't an item")
-		}
-		if i.row != nil {
-			rows[i.key] = i.row
-		}
-	}
-	s.source.listed(s.resource, rows)
-	return nil
-}

@@ -51,9 +51,9 @@ func (s *stream) run() {
 		case <-timer.C:
 			s.expire()
 			return
-		case <-s.resource.anew:
-			if !s.initial && s.resource.source.isLost(s.resource) {
-				s.fail(errAnew)
+		case <-s.resource.relist:
+			if !s.initial && s.resource.source.mustList(s.resource) {
+				s.fail(errRelist)
 				return
 			}
 		case e, ok := <-s.inner.ResultChan():
@@ -61,7 +61,7 @@ func (s *stream) run() {
 				s.closed()
 				return
 			}
-			s.bytes.Renew(maxEvent)
+			s.bytes.Renew(maxObject)
 			first := s.initial
 			if !s.handle(e) {
 				return
@@ -108,7 +108,7 @@ func (s *stream) handle(e watch.Event) bool {
 func (s *stream) fits(i *item) error {
 	source, kind := s.resource.source, s.resource.kind
 	if !s.initial {
-		return check(source.options.Limits, kind, source.with(s.resource, i))
+		return check(source.options.Limits, kind, source.sizeWith(s.resource, i))
 	}
 	s.used = s.used.plus(i.row.size())
 	return check(source.options.Limits, kind, s.used)
