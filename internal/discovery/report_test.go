@@ -13,8 +13,8 @@ func TestNews(t *testing.T) {
 	refusals := func(from, to int) (all []agent.Refused, lines []v1alpha1.Refusal) {
 		for i := from; i < to; i++ {
 			name := fmt.Sprintf("web-%02d", i)
-			all = append(all, agent.Refused{Refusal: mirror.Refusal{Key: mirror.Key{Namespace: "team", Name: name}, Reason: mirror.ReasonExternalName}})
-			lines = append(lines, v1alpha1.Refusal{Namespace: "team", Service: name, Reason: string(mirror.ReasonExternalName)})
+			all = append(all, agent.Refused{Refusal: mirror.Refusal{Key: mirror.Key{Namespace: "team", Name: name}, Reason: "ExternalName"}})
+			lines = append(lines, v1alpha1.Refusal{Namespace: "team", Service: name, Reason: "ExternalName"})
 		}
 		return all, lines
 	}

@@ -197,11 +197,11 @@ func TestRefusals(t *testing.T) {
 		"slice twice":      {func(s *Service) { s.Slices = append(s.Slices, Slice{Name: "z", AddressType: "IPv4"}, s.Slices[0]) }, ReasonInvalidName, `"web-abc" occurs twice`, false, false},
 		"slice port twice": {func(s *Service) { s.Slices[0].Ports[1].Name = "http" }, ReasonPortUnmatched, `"http"`, false, false},
 		"refused by source": {func(s *Service) {
-			s.Refused, s.Refusals = true, []Refusal{{s.Key, ReasonExternalName, "an ExternalName"}}
-		}, ReasonExternalName, "ExternalName", true, true},
-		"long message": {func(s *Service) { s.Refusals = []Refusal{{s.Key, ReasonNoNodePort, strings.Repeat("x", maxMessage+1)}} }, ReasonNoNodePort, "x…", false, false},
+			s.Refused, s.Refusals = true, []Refusal{{s.Key, "ExternalName", "an ExternalName"}}
+		}, "ExternalName", "ExternalName", true, true},
+		"long message": {func(s *Service) { s.Refusals = []Refusal{{s.Key, "NoNodePort", strings.Repeat("x", maxMessage+1)}} }, "NoNodePort", "x…", false, false},
 		"label":        {func(s *Service) { s.Labels["a b"] = "" }, ReasonInvalidLabel, `"a b"`, false, false},
-		"source's":     {func(s *Service) { s.Refusals = []Refusal{{s.Key, ReasonNoNodePort, "no node port"}} }, ReasonNoNodePort, "no node port", false, false},
+		"source's":     {func(s *Service) { s.Refusals = []Refusal{{s.Key, "NoNodePort", "no node port"}} }, "NoNodePort", "no node port", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, refused := east.Desired(webWith(tc.change))

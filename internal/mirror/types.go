@@ -74,7 +74,6 @@ type Reason string
 // The reasons that every kind of upstream can have.
 const (
 	ReasonNameTaken        Reason = "NameTaken"        // a foreign object has the name
-	ReasonExternalName     Reason = "ExternalName"     // Services of that type aren't mirrored
 	ReasonFQDNSlice        Reason = "FQDNSlice"        // host names can't be endpoints
 	ReasonAddressDenied    Reason = "AddressDenied"    // in a range that is always refused
 	ReasonAddressOutside   Reason = "AddressOutside"   // not in the upstream's allowedCIDRs
@@ -83,9 +82,6 @@ const (
 	ReasonInvalidPort      Reason = "InvalidPort"      // number, name, protocol or appProtocol isn't valid, or occurs twice
 	ReasonPortUnmatched    Reason = "PortUnmatched"    // no Service port of that name
 	ReasonInvalidLabel     Reason = "InvalidLabel"     // key or value of a label or annotation isn't valid
-	ReasonNoNodePort       Reason = "NoNodePort"       // addressing is NodePort, the Service has none
-	ReasonNoNodeAddress    Reason = "NoNodeAddress"    // addressing is NodePort, a node has no address of the Service's families
-	ReasonNoLoadBalancer   Reason = "NoLoadBalancer"   // addressing is LoadBalancer, the Service has no address
 	ReasonNoFamily         Reason = "NoFamily"         // every endpoint is of an address family that the central cluster's nodes don't have
 	ReasonTooManyEndpoints Reason = "TooManyEndpoints" // more than the API allows: central objects stay as they are
 	ReasonTooManyPorts     Reason = "TooManyPorts"     // more than the API allows: central objects stay as they are

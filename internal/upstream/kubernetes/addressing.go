@@ -21,7 +21,7 @@ func (inv *inventory) service(key mirror.Key, addressing v1alpha1.Addressing) (*
 	m := &mirror.Service{Key: key, Labels: s.labels, Annotations: s.annotations, Ports: s.ports}
 	switch {
 	case s.kind == corev1.ServiceTypeExternalName:
-		refuse(m, mirror.ReasonExternalName, "Services of type ExternalName aren't mirrored, a host name could lead anywhere: use a Service with endpoints")
+		refuse(m, ReasonExternalName, "Services of type ExternalName aren't mirrored, a host name could lead anywhere: use a Service with endpoints")
 	case addressing == v1alpha1.AddressingNodePort:
 		inv.nodePort(m, s)
 	case addressing == v1alpha1.AddressingLoadBalancer:
@@ -49,7 +49,7 @@ func note(m *mirror.Service, reason mirror.Reason, message string) {
 // has no address yet is mirrored without endpoints.
 func (inv *inventory) loadBalancer(m *mirror.Service, s *service) {
 	if s.kind != corev1.ServiceTypeLoadBalancer {
-		refuse(m, mirror.ReasonNoLoadBalancer, fmt.Sprintf(
+		refuse(m, ReasonNoLoadBalancer, fmt.Sprintf(
 			"addressing is LoadBalancer and this Service is of type %.20q: give it type LoadBalancer, or the upstream another addressing", s.kind))
 		return
 	}
@@ -58,7 +58,7 @@ func (inv *inventory) loadBalancer(m *mirror.Service, s *service) {
 			"the load balancer's address is the host name %.64q, which can't be an endpoint: use a load balancer that has an IP address, or another addressing", h))
 	}
 	if len(s.ips)+len(s.hostnames) == 0 {
-		note(m, mirror.ReasonNoLoadBalancer, "the load balancer has no address yet: see the Service's events in the upstream")
+		note(m, ReasonNoLoadBalancer, "the load balancer has no address yet: see the Service's events in the upstream")
 	}
 	usable := inv.usable(m.Key)
 	var endpoints []mirror.Named

@@ -167,15 +167,15 @@ func (inv *inventory) nodePort(m *mirror.Service, s *service) {
 	families := s.exposure.families()
 	switch {
 	case len(opened) == 0:
-		refuse(m, mirror.ReasonNoNodePort, fmt.Sprintf(
+		refuse(m, ReasonNoNodePort, fmt.Sprintf(
 			"addressing is NodePort and this Service of type %.20q has no node port: give it type NodePort, or the upstream another addressing", s.kind))
 		return
 	case len(families) == 0:
-		refuse(m, mirror.ReasonNoNodePort,
+		refuse(m, ReasonNoNodePort,
 			"addressing is NodePort and this Service has no cluster IP, without which kube-proxy opens no node port: give it one")
 		return
 	case len(closed) > 0:
-		note(m, mirror.ReasonNoNodePort, fmt.Sprintf("ports of this Service have no node port and aren't mirrored: %s; give each a node port", named(closed)))
+		note(m, ReasonNoNodePort, fmt.Sprintf("ports of this Service have no node port and aren't mirrored: %s; give each a node port", named(closed)))
 	}
 	without := make(map[string]bool)
 	for _, family := range families {
@@ -266,7 +266,7 @@ func (inv *inventory) noteWithout(m *mirror.Service, without map[string]bool, fa
 	if len(families) > 1 {
 		of += " or " + string(families[1])
 	}
-	note(m, mirror.ReasonNoNodeAddress, fmt.Sprintf("nodes have neither an InternalIP nor an ExternalIP of %s and aren't used: %s; "+
+	note(m, ReasonNoNodeAddress, fmt.Sprintf("nodes have neither an InternalIP nor an ExternalIP of %s and aren't used: %s; "+
 		"set the address by kubelet's --node-ip or the cloud's controller, or exclude the node with the label %s",
 		of, named(slices.Sorted(maps.Keys(without))), corev1.LabelNodeExcludeBalancers))
 }
