@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -147,18 +148,18 @@ func (c converter) service(o *corev1.Service) row {
 	if !c.selection.Service(mirror.Key{Namespace: o.Namespace, Name: o.Name}, o.Labels) {
 		return nil
 	}
-	s := &service{labels: o.Labels, kind: o.Spec.Type}
+	s := &service{labels: sharedKeys(o.Labels), kind: o.Spec.Type}
 	for k, v := range o.Annotations {
 		if strings.HasPrefix(k, annotationPrefix) {
 			if s.annotations == nil {
 				s.annotations = make(map[string]string)
 			}
-			s.annotations[k] = v
+			s.annotations[shared(k)] = v
 		}
 	}
 	for _, p := range o.Spec.Ports {
 		s.ports = append(s.ports, mirror.Port{
-			Name: p.Name, Number: p.Port, Protocol: protocol(&p.Protocol), AppProtocol: ptr.Deref(p.AppProtocol, ""),
+			Name: shared(p.Name), Number: p.Port, Protocol: protocol(&p.Protocol), AppProtocol: ptr.Deref(p.AppProtocol, ""),
 		})
 	}
 	switch c.addressing {
@@ -202,24 +203,20 @@ func content(o *discoveryv1.EndpointSlice) mirror.Slice {
 	s := mirror.Slice{Name: o.Name, AddressType: o.AddressType}
 	for _, p := range o.Ports {
 		s.Ports = append(s.Ports, mirror.Port{
-			Name: ptr.Deref(p.Name, ""), Number: ptr.Deref(p.Port, 0), Protocol: protocol(p.Protocol), AppProtocol: ptr.Deref(p.AppProtocol, ""),
+			Name: shared(ptr.Deref(p.Name, "")), Number: ptr.Deref(p.Port, 0), Protocol: protocol(p.Protocol), AppProtocol: ptr.Deref(p.AppProtocol, ""),
 		})
 	}
 	if len(o.Endpoints) == 0 {
 		return s
 	}
 	s.Endpoints = make([]mirror.Endpoint, len(o.Endpoints))
-	zone := ""
 	for i := range o.Endpoints {
 		e := &o.Endpoints[i]
-		if z := ptr.Deref(e.Zone, ""); z != zone {
-			zone = z // neighbours share one string
-		}
 		ready := ptr.Deref(e.Conditions.Ready, true)
 		s.Endpoints[i] = mirror.Endpoint{
 			Addresses:   e.Addresses,
 			Hostname:    ptr.Deref(e.Hostname, ""),
-			Zone:        zone,
+			Zone:        shared(ptr.Deref(e.Zone, "")),
 			Ready:       ready,
 			Serving:     ptr.Deref(e.Conditions.Serving, ready),
 			Terminating: ptr.Deref(e.Conditions.Terminating, false),
@@ -252,4 +249,24 @@ func protocol(p *corev1.Protocol) corev1.Protocol {
 		return corev1.ProtocolUDP
 	}
 	return *p
+}
+
+// shared returns s, or an equal string that others share: a decoder makes each anew.
+func shared(s string) string {
+	if s == "" {
+		return ""
+	}
+	return unique.Make(s).Value()
+}
+
+// sharedKeys returns labels with keys that others share.
+func sharedKeys(labels map[string]string) map[string]string {
+	if len(labels) == 0 {
+		return nil
+	}
+	m := make(map[string]string, len(labels))
+	for k, v := range labels {
+		m[shared(k)] = v
+	}
+	return m
 }

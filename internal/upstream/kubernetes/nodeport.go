@@ -79,12 +79,12 @@ func newBacking(o *discoveryv1.EndpointSlice) *backing {
 	b := &backing{family: o.AddressType}
 	for i := range o.Ports {
 		if p := &o.Ports[i]; ptr.Deref(p.Port, 0) != 0 {
-			b.ports = append(b.ports, portID{ptr.Deref(p.Name, ""), protocol(p.Protocol)})
+			b.ports = append(b.ports, portID{shared(ptr.Deref(p.Name, "")), protocol(p.Protocol)})
 		}
 	}
 	for i := range o.Endpoints {
 		if e := &o.Endpoints[i]; e.NodeName != nil && usable(*e) {
-			b.nodes = append(b.nodes, *e.NodeName)
+			b.nodes = append(b.nodes, shared(*e.NodeName))
 		}
 	}
 	slices.Sort(b.nodes)
