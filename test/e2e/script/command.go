@@ -52,6 +52,7 @@ func table() map[string]command {
 		"openstack":  runOpenStack,
 		"pods":       pods,
 		"proxy":      startProxy,
+		"serve":      serve,
 		"service":    service,
 		"show":       show,
 		"traffic":    runTraffic,

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -250,7 +251,20 @@ func (s *story) read(file string) (string, error) {
 // made is what stands in files for the id of something that the story made: $ID(project/web).
 var made = regexp.MustCompile(`\$ID\((\w+)/([^)]+)\)`)
 
+// many is what stands in files for so many ports, p1 and so on with the numbers from 20001 on: $PORTS(100).
+var many = regexp.MustCompile(`\$PORTS\((\d+)\)`)
+
+func ports(match string) string {
+	n, _ := strconv.Atoi(many.FindStringSubmatch(match)[1])
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("{name: p%d, port: %d}", i+1, 20001+i))
+	}
+	return strings.Join(list, ", ")
+}
+
 func (s *story) expand(text string) string {
+	text = many.ReplaceAllStringFunc(text, ports)
 	text = strings.NewReplacer("$NAMESPACE", s.namespace, "$TEAM", s.team, "$LAB", s.Address).Replace(text)
 	return made.ReplaceAllStringFunc(text, func(match string) string {
 		of := made.FindStringSubmatch(match)
