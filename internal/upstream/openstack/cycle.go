@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -273,7 +274,7 @@ func (s *Source) trees(l *lists) []*tree {
 		}
 	}
 	for _, t := range trees {
-		slices.SortFunc(t.listeners, func(a, b listener) int { return strings.Compare(a.ID, b.ID) })
+		slices.SortFunc(t.listeners, func(a, b listener) int { return cmp.Or(cmp.Compare(a.Port, b.Port), strings.Compare(a.ID, b.ID)) })
 		slices.SortFunc(t.pools, func(a, b *poolTree) int { return strings.Compare(a.ID, b.ID) })
 	}
 	return trees
