@@ -59,6 +59,31 @@ func api(s *story, args []string) (string, error) {
 	return "", usage("api CLUSTER stop|start|pause|resume")
 }
 
+// etcd saves what a cluster's etcd holds, or takes the cluster back to what was saved.
+func etcd(s *story, args []string) (string, error) {
+	const use = "etcd CLUSTER save|restore"
+	if len(args) != 2 {
+		return "", usage(use)
+	}
+	c, err := s.cluster(args[0])
+	if err != nil {
+		return "", err
+	}
+	store, ok := c.API.(Etcd)
+	if !ok {
+		return "", fmt.Errorf("the etcd of %s is out of reach; start a cluster of your own", c.Name)
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
+	defer cancel()
+	switch args[1] {
+	case "save":
+		return "", store.SaveEtcd(ctx)
+	case "restore":
+		return "", store.RestoreEtcd(ctx)
+	}
+	return "", usage(use)
+}
+
 // flood changes an EndpointSlice so many times a second until the story ends.
 func flood(s *story, args []string) (string, error) {
 	if len(args) != 3 {

@@ -55,15 +55,16 @@ func writes(s *story, args []string) (string, error) {
 		if err := json.Unmarshal(line, &e); err != nil {
 			return "", err
 		}
-		if o := e.Object; e.User.Username == user && o.Resource != "leases" {
+		rehearsal := strings.Contains(e.RequestURI, "dryRun=All")
+		if o := e.Object; e.User.Username == user && o.Resource != "leases" && !rehearsal {
 			fmt.Fprintf(&b, "%s %s %s/%s\n", e.Verb, strings.TrimSuffix(o.Resource+"/"+o.Subresource, "/"), o.Namespace, o.Name)
 		}
 	}
 }
 
 type auditEvent struct {
-	Verb string
-	User struct{ Username string }
+	Verb, RequestURI string
+	User             struct{ Username string }
 	// Object is what the request was about.
 	Object struct{ Resource, Subresource, Namespace, Name string } `json:"objectRef"`
 }

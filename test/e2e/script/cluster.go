@@ -35,6 +35,12 @@ type APIServer interface {
 	ResumeAPIServer() error
 }
 
+// Etcd is what stories do to a cluster's store.
+type Etcd interface {
+	SaveEtcd(ctx context.Context) error
+	RestoreEtcd(ctx context.Context) error
+}
+
 // OpenCluster returns the cluster that a context of a kubeconfig file names, with
 // that context's rights. An empty context means the current one.
 func OpenCluster(name, file, context string) (*Cluster, error) {

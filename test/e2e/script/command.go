@@ -38,6 +38,7 @@ func table() map[string]command {
 		"errors":     errorLines,
 		"fault":      setFault,
 		"flood":      flood,
+		"etcd":       etcd,
 		"freeze":     freeze,
 		"gimbal":     runGimbal,
 		"end":        end,
