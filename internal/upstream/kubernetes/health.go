@@ -53,6 +53,14 @@ func (s *Source) current() bool {
 	return s.all(func(r *resource) bool { return r.synced && !r.mustList && r.err == nil })
 }
 
+// confirm reports that the inventory is confirmed, if it is. It is called with mu held.
+func (s *Source) confirm() {
+	if s.current() {
+		s.announced = true
+		s.observer.Complete()
+	}
+}
+
 func (s *Source) all(is func(*resource) bool) bool {
 	return !slices.ContainsFunc(s.resources, func(r *resource) bool { return !is(r) })
 }
@@ -119,7 +127,7 @@ func (s *Source) reportProbe(ctx context.Context, err error) {
 	}
 	if failure := new(upstream.Error); errors.As(err, &failure) {
 		s.observer.Failed(failure)
-	} else if s.current() {
-		s.observer.Complete()
+	} else {
+		s.confirm()
 	}
 }

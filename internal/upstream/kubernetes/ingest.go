@@ -70,7 +70,7 @@ func (s *Source) put(r *resource, key mirror.Key, row row) {
 	defer s.mu.Unlock()
 	if r.listing == nil {
 		change := func() []mirror.Key { return s.inventory.put(r.kind, key, row) }
-		if s.complete {
+		if s.announced {
 			s.observer.Update(upstream.Live, change)
 		} else {
 			change()
@@ -122,13 +122,10 @@ func (s *Source) takeListing(r *resource, rows map[mirror.Key]row) {
 		}
 		return keys
 	}
-	if s.complete {
+	if s.announced {
 		s.observer.Update(upstream.Listed, replace)
 		return
 	}
 	replace()
-	s.complete = true
-	if s.current() {
-		s.observer.Complete()
-	}
+	s.confirm()
 }

@@ -59,10 +59,10 @@ type Source struct {
 	resources []*resource
 	wake      chan struct{} // the next probe is to come soon
 
-	mu       sync.Mutex
-	observer upstream.Observer
-	complete bool  // every resource has been listed
-	probeErr error // why the last probe failed
+	mu        sync.Mutex
+	observer  upstream.Observer
+	announced bool  // Complete has been called: from now on changes are Updates
+	probeErr  error // why the last probe failed
 }
 
 var _ upstream.Source = (*Source)(nil)

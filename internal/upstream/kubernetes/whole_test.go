@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/projectcontour/gimbal/internal/upstream"
 	"github.com/projectcontour/gimbal/internal/upstream/upstreamtest"
 )
@@ -99,4 +101,41 @@ func TestListingThatWaitsIsBounded(t *testing.T) {
 	r.Wait(t, "too large", func(got upstreamtest.Reports) bool {
 		return slices.ContainsFunc(got.Failures, func(e *upstream.Error) bool { return e.Reason == upstream.ReasonTooLarge })
 	})
+}
+
+// A view that is whole but isn't confirmed yet is nothing to the observer: the engine reads all keys when it is.
+func TestNoUpdateBeforeTheFirstComplete(t *testing.T) {
+	f := newFake(t)
+	f.put(newService("a"), newSlice("a-1", "a", "10.0.0.1"))
+	release := make(chan struct{})
+	f.inject(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case path.Base(r.URL.Path) == "services":
+			return isStream(r) && hang(release)(w, r)
+		case isStream(r):
+			return noStreams(w, r)
+		case isWatch(r): // it fails after the listing
+			status(w, http.StatusInternalServerError, metav1.StatusReasonInternalError)
+			return true
+		}
+		return false
+	})
+	s, r := run(t, f.options(t))
+	r.WaitFor(t, "ServerError")
+	close(release)
+	f.awaitWatch(t, "services")
+	f.put(newService("b"))
+	for deadline := time.Now().Add(upstreamtest.Limit); len(s.Keys()) < 2; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("keys %v", s.Keys())
+		}
+	}
+	if got := r.Seen(); len(got.Changed)+len(got.Relisted)+got.Completed > 0 {
+		t.Errorf("changed %v, relisted %v, complete %d times", got.Changed, got.Relisted, got.Completed)
+	}
+	f.inject(nil)
+	r.WaitFor(t, upstreamtest.Complete)
+	if keys := s.Keys(); len(keys) != 2 {
+		t.Errorf("keys %v", keys)
+	}
 }
