@@ -92,7 +92,6 @@ func TestWeights(t *testing.T) {
 		"of 1":           {[]Endpoint{weighted("10.0.0.1", new(int32(1))), weighted("10.0.0.2", nil)}, ""},
 		"some":           {[]Endpoint{weighted("10.0.0.2", new(int32(0))), weighted("10.0.0.3", new(int32(1))), weighted("10.0.0.1", new(int32(5)))}, `{"10.0.0.1":5,"10.0.0.2":0}`},
 		"canonical":      {[]Endpoint{weighted("10.0.0.1", new(int32(256)))}, `{"10.0.0.1":256}`},
-		"refused":        {[]Endpoint{weighted("127.0.0.1", new(int32(5)))}, ""},
 		"of what's left": {[]Endpoint{weighted("127.0.0.1", new(int32(5))), weighted("10.0.0.1", new(int32(2)))}, `{"10.0.0.1":2}`},
 	} {
 		o, _ := east.Desired(webWith(func(s *Service) { s.Slices[0].Endpoints = tc.endpoints }))
@@ -106,6 +105,23 @@ func TestWeights(t *testing.T) {
 	}))
 	if got := o.Slices[0].Annotations[AnnotationWeights]; got != `{"2001:db8::1":7}` {
 		t.Errorf("got %q", got)
+	}
+}
+
+// A slice of which every endpoint is refused is no empty one, as an upstream has where it has no endpoints.
+func TestSliceOfRefusedEndpoints(t *testing.T) {
+	for name, tc := range map[string]struct {
+		endpoints []Endpoint
+		slices    int
+	}{
+		"all refused":  {[]Endpoint{weighted("127.0.0.1", nil), weighted("127.0.0.2", nil)}, 0},
+		"one refused":  {[]Endpoint{weighted("127.0.0.1", nil), weighted("10.0.0.1", nil)}, 1},
+		"no endpoints": {nil, 1},
+	} {
+		o, refused := east.Desired(webWith(func(s *Service) { s.Slices = s.Slices[:1]; s.Slices[0].Endpoints = tc.endpoints }))
+		if o.Service == nil || len(o.Slices) != tc.slices || (len(refused) > 0) != (len(tc.endpoints) > 0) {
+			t.Errorf("%s: slices %v, refused %v", name, o.Slices, refused)
+		}
 	}
 }
 

@@ -24,6 +24,9 @@ func (r Rules) desiredSlice(in *Slice, svc *corev1.Service, k Key, out *refusals
 		return nil
 	}
 	endpoints, weights := r.endpoints(in, out)
+	if len(endpoints) == 0 && len(in.Endpoints) > 0 { // all are refused: an empty slice would say nothing
+		return nil
+	}
 	annotations := map[string]string{AnnotationSource: svc.Annotations[AnnotationSource]}
 	if weights != "" {
 		annotations[AnnotationWeights] = weights
