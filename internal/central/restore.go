@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/clock"
 )
 
 // restoreInterval is how often the central cluster is asked for its version.
@@ -17,26 +18,27 @@ const restoreInterval = 5 * time.Second
 // tell; one that goes on at a version which is yet to come hears nothing.
 type RestoreDetector struct {
 	client   kubernetes.Interface
+	clock    clock.WithTicker
 	logger   *slog.Logger
 	restored func()
 	highest  string
 }
 
 // NewRestoreDetector returns a RestoreDetector that calls restored when it notices.
-func NewRestoreDetector(client kubernetes.Interface, logger *slog.Logger, restored func()) *RestoreDetector {
-	return &RestoreDetector{client: client, logger: logger, restored: restored}
+func NewRestoreDetector(client kubernetes.Interface, clock clock.WithTicker, logger *slog.Logger, restored func()) *RestoreDetector {
+	return &RestoreDetector{client: client, clock: clock, logger: logger, restored: restored}
 }
 
 // Run looks until ctx ends.
 func (d *RestoreDetector) Run(ctx context.Context) {
-	ticker := time.NewTicker(restoreInterval)
+	ticker := d.clock.NewTicker(restoreInterval)
 	defer ticker.Stop()
 	for {
 		d.look(ctx)
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-ticker.C():
 		}
 	}
 }

@@ -106,7 +106,7 @@ func Run(ctx context.Context, o Options) error {
 	agents, stop := context.WithCancel(ctx)
 	defer stop()
 	c.root = agents
-	restored := central.NewRestoreDetector(direct, c.logger, func() {
+	restored := central.NewRestoreDetector(direct, c.clock, c.logger, func() {
 		for _, r := range c.agents() {
 			r.agent.Relist()
 		}
