@@ -184,7 +184,7 @@ func (p *preview) build(ctx context.Context) (*Preview, error) {
 		}
 		steps := p.steps(key, d)
 		// Of a Service that is being changed and that the central cluster doesn't have nothing can be said.
-		if len(steps) == 0 && !(ok && said.Unsettled && p.owned[key].Service == nil) {
+		if len(steps) == 0 && (!ok || !said.Unsettled || p.owned[key].Service != nil) {
 			out.Unchanged++
 		}
 		out.Steps = append(out.Steps, steps...)
