@@ -29,6 +29,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	ctrlcontroller "sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -40,6 +41,7 @@ import (
 	"github.com/projectcontour/gimbal/api/v1alpha1"
 	"github.com/projectcontour/gimbal/internal/accept"
 	"github.com/projectcontour/gimbal/internal/agent"
+	"github.com/projectcontour/gimbal/internal/bound"
 	"github.com/projectcontour/gimbal/internal/central"
 	"github.com/projectcontour/gimbal/internal/lease"
 	"github.com/projectcontour/gimbal/internal/mirror"
@@ -84,9 +86,9 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
-	mgr, err := newManager(o)
+	mgr, err := newManager(ctx, o)
 	if err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	direct, err := kubernetes.NewForConfig(central.Protobuf(o.Config))
 	if err != nil {
@@ -101,7 +103,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	c.ranges = central.NewRanges(c.rangesChanged)
 	if err := c.setUp(ctx, mgr); err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	agents, stop := context.WithCancel(ctx)
 	defer stop()
@@ -118,7 +120,15 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-func newManager(o Options) (manager.Manager, error) {
+// unlessEnded returns an error, but for one of a start that was ended: that is no failure.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func newManager(ctx context.Context, o Options) (manager.Manager, error) {
 	scheme, err := Scheme()
 	if err != nil {
 		return nil, err
@@ -131,6 +141,15 @@ func newManager(o Options) (manager.Manager, error) {
 		HealthProbeBindAddress: o.ProbeAddress,
 		PprofBindAddress:       o.PprofAddress,
 		Controller:             config.Controller{SkipNameValidation: ptr.To(true)},
+		// Discovery takes no context: against a server that hangs it would outlive the command.
+		MapperProvider: func(c *rest.Config, _ *http.Client) (meta.RESTMapper, error) {
+			c = bound.To(ctx, c)
+			h, err := rest.HTTPClientFor(c)
+			if err != nil {
+				return nil, err
+			}
+			return apiutil.NewDynamicRESTMapper(c, h)
+		},
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{

@@ -123,6 +123,7 @@ type preview struct {
 	owned      map[mirror.Key]mirror.Objects
 	namespaces map[string]bool
 	guards     *mirror.Guards
+	services   int // central ones
 }
 
 func (p *preview) readCentral(ctx context.Context) (err error) {
@@ -147,11 +148,11 @@ func (p *preview) keys() []mirror.Key {
 func (p *preview) judge(ok *accept.Accepted) {
 	status := &p.Upstream.Status
 	p.guards = mirror.NewGuards(ok.Guard, ok.HoldLosses, status.HeldDeletions > 0, status.HeldEndpoints > 0)
-	total, now := 0, time.Now()
+	now := time.Now()
 	for _, key := range p.keys() {
 		o, has := p.owned[key], mirror.Holding{}
 		if has.Service = o.Service != nil; has.Service {
-			total++
+			p.services++
 		}
 		for _, es := range o.Slices {
 			has.Ready += mirror.ReadyEndpoints(es.Endpoints)
@@ -159,7 +160,7 @@ func (p *preview) judge(ok *accept.Accepted) {
 		said, _ := p.source.Service(key)
 		p.guards.Note(key, said, has, p.rules, now)
 	}
-	p.guards.Judge(total, now)
+	p.guards.Judge(p.services, now)
 }
 
 // otherCluster says what is wrong where another cluster answers than the central objects are of.
@@ -229,9 +230,9 @@ func (p *preview) steps(key mirror.Key, d mirror.Decision) []Step {
 			add(Change, "", detail(d.Changes))
 		}
 		if d.Deletes {
-			add(Hold, "DeletionGuard", fmt.Sprintf("%d Services would be deleted at once", p.guards.Deletions.Held()))
+			add(Hold, "DeletionGuard", fmt.Sprintf("%d of %d Services would be deleted at once", p.guards.Deletions.Held(), p.services))
 		} else {
-			add(Hold, "DeletionGuard", fmt.Sprintf("%d Services would lose their last ready endpoint at once", p.guards.Losses.Held()))
+			add(Hold, "DeletionGuard", fmt.Sprintf("%d of %d Services would lose their last ready endpoint at once", p.guards.Losses.Held(), p.services))
 		}
 	case mirror.Apply:
 		add(actionOf(d), "", detail(d.Changes))
