@@ -25,6 +25,7 @@ func TestEndlessAnswer(t *testing.T) {
 	})
 	o := f.options(t)
 	o.RequestTimeout, o.StreamTimeout = upstreamtest.Limit, upstreamtest.Limit
+	o.maxPage = 2 << 20
 	_, r := run(t, o)
 	r.WaitFor(t, "TooLarge")
 }
@@ -55,6 +56,7 @@ func TestLargeObjects(t *testing.T) {
 	}
 	o := f.options(t)
 	o.RequestTimeout, o.StreamTimeout = upstreamtest.Limit, upstreamtest.Limit
+	o.maxPage = 2 << 20
 	s, r := run(t, o)
 	r.WaitFor(t, upstreamtest.Complete)
 	if keys, failures := s.Keys(), r.Seen().Failures; len(keys) != 120 || len(failures) > 0 {

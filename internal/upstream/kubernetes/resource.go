@@ -123,10 +123,10 @@ type listing struct {
 // items reads a page and returns the selected objects as items. Where objects are large it reads fewer at a time.
 func (l *listing) items(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 	o.Limit = l.limit
-	page, err := l.page(ctx, o, l.source.options.StreamTimeout)
+	page, err := l.bounded(ctx, o)
 	for errors.Is(err, upstream.ErrResponseTooLarge) && o.Limit > minPageSize {
 		o.Limit = max(minPageSize, o.Limit/10)
-		page, err = l.page(ctx, o, l.source.options.StreamTimeout)
+		page, err = l.bounded(ctx, o)
 	}
 	if err != nil {
 		return nil, err
@@ -143,6 +143,11 @@ func (l *listing) items(ctx context.Context, o metav1.ListOptions) (runtime.Obje
 		return check(l.source.options.Limits, l.kind, l.used)
 	})
 	return items, err
+}
+
+// bounded reads a page of at most so many bytes and in so long a time as the options say.
+func (l *listing) bounded(ctx context.Context, o metav1.ListOptions) (list, error) {
+	return l.page(upstream.NewAllowance(l.source.options.maxPage).With(ctx), o, l.source.options.StreamTimeout)
 }
 
 // list is a page of objects and its metadata.

@@ -41,6 +41,9 @@ type Options struct {
 	// StreamTimeout is how long a listing may go on without progress: until the next
 	// page or, in a streaming list, as many objects; 30 s where zero.
 	StreamTimeout time.Duration
+
+	// maxPage is the most bytes of a page; upstream.MaxResponse where zero.
+	maxPage int64
 }
 
 // What an upstream grants, by two roles: nodes are read for NodePort addressing alone.
@@ -74,6 +77,7 @@ func New(o Options) (*Source, error) {
 	o.ProbeInterval = cmp.Or(o.ProbeInterval, 10*time.Second)
 	o.RequestTimeout = cmp.Or(o.RequestTimeout, 8*time.Second)
 	o.StreamTimeout = cmp.Or(o.StreamTimeout, 30*time.Second)
+	o.maxPage = cmp.Or(o.maxPage, upstream.MaxResponse)
 	o.Limits = cmp.Or(o.Limits, upstream.DefaultLimits())
 	c, err := newClient(o.Config)
 	if err != nil {
