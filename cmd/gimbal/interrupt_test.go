@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -64,6 +65,47 @@ func TestCommandsEndAlthoughTheServerNeverAnswers(t *testing.T) {
 				t.Fatal("it goes on")
 			}
 		})
+	}
+}
+
+// TestInterruptsKillWhatDoesNotEnd runs the program where it waits for its input, which no context ends.
+func TestInterruptsKillWhatDoesNotEnd(t *testing.T) {
+	const arguments = "GIMBAL_TEST_ARGUMENTS"
+	if a := os.Getenv(arguments); a != "" {
+		os.Args = strings.Fields(a)
+		main()
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), arguments+"=gimbal plan -f -")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	// More than a pipe holds: when it is written, the program reads.
+	if _, err := in.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	limit, again := time.After(10*time.Second), time.NewTicker(50*time.Millisecond)
+	defer again.Stop()
+	for {
+		select {
+		case <-again.C:
+			_ = cmd.Process.Signal(os.Interrupt) // it may have ended just now
+		case err := <-done:
+			if err == nil || !strings.Contains(err.Error(), "interrupt") {
+				t.Errorf("it ended with %v", err)
+			}
+			return
+		case <-limit:
+			_ = cmd.Process.Kill()
+			t.Fatal("it goes on")
+		}
 	}
 }
 
