@@ -59,7 +59,7 @@ func (a *Agent) decide(key mirror.Key) mirror.Decision {
 		Rules:        a.rules,
 		Namespace:    a.config.Namespaces.Has(key.Namespace),
 		Expired:      a.contact.expired,
-		OtherCluster: a.otherCluster() || !a.contact.known,
+		OtherCluster: a.otherCluster() || !a.contact.known && !a.contact.expired, // of what has said nothing yet, all stays
 	}, a.guards)
 }
 
