@@ -234,3 +234,31 @@ func TestAnchors(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestWalksNameWhatThereIs shows that the ways of a Service and of a load balancer name functions
+// that are in the files which they link.
+func TestWalksNameWhatThereIs(t *testing.T) {
+	text := pages(t)["docs/architecture.md"]
+	quoted := regexp.MustCompile("`([A-Za-z]+\\.)?([A-Za-z]+)`")
+	link := regexp.MustCompile(`\]\(\.\./([^)]+\.go)\)`)
+	for _, heading := range []string{"## A Service's way\n", "## A load balancer's way\n"} {
+		_, section, found := strings.Cut(text, heading)
+		section, _, _ = strings.Cut(section, "\n## ")
+		if !found {
+			t.Fatalf("docs/architecture.md has no %q", heading)
+		}
+		var code strings.Builder
+		for _, m := range link.FindAllStringSubmatch(section+"](../internal/upstream/upstream.go)", -1) {
+			data, err := os.ReadFile("../" + m[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			code.Write(data)
+		}
+		for _, m := range quoted.FindAllStringSubmatch(section, -1) {
+			if !regexp.MustCompile(`\b` + m[2] + `\b`).MatchString(code.String()) {
+				t.Errorf("%s names %s, which none of the files that it links has", strings.TrimSpace(heading), m[0])
+			}
+		}
+	}
+}
