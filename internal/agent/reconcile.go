@@ -20,12 +20,12 @@ type failure struct {
 }
 
 // reconcile brings the central objects of one key to what the upstream has.
-func (a *Agent) reconcile(ctx context.Context, key mirror.Key) error {
+func (a *Agent) reconcile(ctx context.Context, key mirror.Key, live bool) error {
 	d := a.decide(key)
 	a.setWaiting(key, d.Action == mirror.Wait)
 	result := a.writer.Apply(ctx, d.Changes, central.ApplyOptions{
 		Careful:  a.config.Past.NamesTaken[key] || a.refusals.Has(key, mirror.ReasonNameTaken),
-		Rehearse: !a.hasSettled(),
+		Rehearse: !live && !a.hasSettled(), // whoever changes something has written already
 	})
 	switch {
 	case result.Err != nil:

@@ -35,7 +35,7 @@ func (a *Agent) workOn(ctx context.Context, key mirror.Key, priority int) {
 	since, live := a.seen[key]
 	delete(a.seen, key)
 	a.mu.Unlock()
-	err := a.try(ctx, key)
+	err := a.try(ctx, key, live)
 	if live {
 		a.timed(key, since, err)
 	}
@@ -55,7 +55,7 @@ func (a *Agent) workOn(ctx context.Context, key mirror.Key, priority int) {
 	a.passed(key)
 }
 
-func (a *Agent) try(ctx context.Context, key mirror.Key) (err error) {
+func (a *Agent) try(ctx context.Context, key mirror.Key, live bool) (err error) {
 	defer func() {
 		if panicked := (*panicError)(nil); errors.As(err, &panicked) {
 			a.panicked(key, panicked)
@@ -63,7 +63,7 @@ func (a *Agent) try(ctx context.Context, key mirror.Key) (err error) {
 		}
 	}()
 	defer recovered(&err)
-	return a.reconcile(ctx, key)
+	return a.reconcile(ctx, key, live)
 }
 
 // panicked tells of a panic.

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -56,7 +55,7 @@ type controller struct {
 	namespaces *central.Namespaces
 	ranges     *central.Ranges
 	spread     *lease.Spread
-	queue      workqueue.TypedRateLimitingInterface[reconcile.Request]
+	requests   requests
 
 	mu        sync.Mutex
 	tenures   map[string]*tenure
@@ -69,7 +68,7 @@ const statusDelay = 250 * time.Millisecond
 
 // notify has an upstream looked at again after a pause; several calls within it are one.
 func (c *controller) notify(upstream string, after time.Duration) {
-	c.queue.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: c.options.Namespace, Name: upstream}}, after)
+	c.requests.add(after, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: c.options.Namespace, Name: upstream}})
 }
 
 // Reconcile implements reconcile.Reconciler.

@@ -13,17 +13,11 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -31,12 +25,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/config"
-	ctrlcontroller "sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
 	"github.com/projectcontour/gimbal/internal/accept"
@@ -44,7 +34,6 @@ import (
 	"github.com/projectcontour/gimbal/internal/bound"
 	"github.com/projectcontour/gimbal/internal/central"
 	"github.com/projectcontour/gimbal/internal/lease"
-	"github.com/projectcontour/gimbal/internal/mirror"
 )
 
 // Options configure the engine.
@@ -163,114 +152,4 @@ func newManager(ctx context.Context, o Options) (manager.Manager, error) {
 		return nil, fmt.Errorf("reaching the central cluster: %w", err)
 	}
 	return mgr, nil
-}
-
-// setUp connects the controller with what it watches.
-func (c *controller) setUp(ctx context.Context, mgr manager.Manager) error {
-	ctl, err := ctrlcontroller.New("upstreamcluster", mgr, ctrlcontroller.Options{
-		Reconciler:              c,
-		MaxConcurrentReconciles: 4,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 30*time.Second),
-	})
-	if err != nil {
-		return err
-	}
-	err = errors.Join(
-		ctl.Watch(source.Kind[client.Object](mgr.GetCache(), &v1alpha1.UpstreamCluster{}, handler.EnqueueRequestsFromMapFunc(c.related))),
-		ctl.Watch(source.Kind[client.Object](mgr.GetCache(), &corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.usersOf))),
-		ctl.Watch(source.Func(func(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-			c.queue = q
-			return nil
-		})),
-		c.watchNamespaces(ctx, mgr),
-		c.watchRanges(ctx, mgr),
-		mgr.AddHealthzCheck("ping", func(*http.Request) error { return nil }),
-		mgr.AddReadyzCheck("upstreams", func(r *http.Request) error {
-			if !mgr.GetCache().WaitForCacheSync(r.Context()) {
-				return errors.New("the central cluster is still being listed")
-			}
-			return c.Ready(r.Context())
-		}),
-	)
-	return err
-}
-
-// related returns an UpstreamCluster and those whose names can't be told from its.
-func (c *controller) related(ctx context.Context, o client.Object) []reconcile.Request {
-	requests := []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(o)}}
-	var all v1alpha1.UpstreamClusterList
-	if err := c.client.List(ctx, &all, client.InNamespace(o.GetNamespace())); err != nil {
-		return requests
-	}
-	for i := range all.Items {
-		if name := all.Items[i].Name; name != o.GetName() && mirror.Ambiguous(name, o.GetName()) {
-			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}})
-		}
-	}
-	return requests
-}
-
-// usersOf returns the UpstreamClusters that use a Secret.
-func (c *controller) usersOf(ctx context.Context, secret client.Object) []reconcile.Request {
-	var all v1alpha1.UpstreamClusterList
-	if err := c.client.List(ctx, &all, client.InNamespace(secret.GetNamespace())); err != nil {
-		return nil
-	}
-	var requests []reconcile.Request
-	for i := range all.Items {
-		if c.options.Policy.Secret(&all.Items[i]) == secret.GetName() {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&all.Items[i])})
-		}
-	}
-	return requests
-}
-
-// watchNamespaces keeps the set of central namespaces and tells the agents of changes.
-func (c *controller) watchNamespaces(ctx context.Context, mgr manager.Manager) error {
-	kind := &metav1.PartialObjectMetadata{}
-	kind.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	informer, err := mgr.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false))
-	if err != nil {
-		return fmt.Errorf("watching namespaces: %w", err)
-	}
-	set := func(o any, there bool) {
-		if gone, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
-			o = gone.Obj
-		}
-		n, err := meta.Accessor(o)
-		if err != nil || !c.namespaces.Set(n.GetName(), there && n.GetDeletionTimestamp().IsZero()) {
-			return
-		}
-		for _, r := range c.agents() {
-			r.agent.NamespaceChanged(n.GetName())
-		}
-	}
-	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { set(o, true) },
-		UpdateFunc: func(_, o any) { set(o, true) },
-		DeleteFunc: func(o any) { set(o, false) },
-	})
-	return err
-}
-
-// watchRanges keeps the central cluster's own address ranges, before the first upstream is served and ever after.
-func (c *controller) watchRanges(ctx context.Context, mgr manager.Manager) error {
-	if err := c.ranges.Read(ctx, mgr.GetAPIReader()); err != nil {
-		return fmt.Errorf("reading the central cluster's address ranges: %w", err)
-	}
-	kinds := []client.Object{&corev1.Node{}}
-	gk := schema.GroupKind{Group: networkingv1.GroupName, Kind: "ServiceCIDR"}
-	if _, err := mgr.GetRESTMapper().RESTMapping(gk, "v1"); err == nil {
-		kinds = append(kinds, &networkingv1.ServiceCIDR{})
-	}
-	for _, kind := range kinds {
-		informer, err := mgr.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false))
-		if err != nil {
-			return fmt.Errorf("watching %T: %w", kind, err)
-		}
-		if _, err := informer.AddEventHandler(c.ranges.Handler()); err != nil {
-			return err
-		}
-	}
-	return nil
 }

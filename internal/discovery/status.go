@@ -3,7 +3,9 @@ package discovery
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -144,7 +146,7 @@ func reportSynced(uc *v1alpha1.UpstreamCluster, s agent.Snapshot) {
 // synced says whether every central object is as it should be.
 func synced(uc *v1alpha1.UpstreamCluster, s agent.Snapshot) (value metav1.ConditionStatus, reason, message string) {
 	annotate := func(key, value string) string {
-		return fmt.Sprintf("kubectl annotate uc -n %s %s %s=%s", uc.Namespace, uc.Name, key, value)
+		return fmt.Sprintf("kubectl annotate uc -n %s %s %s=%s", uc.Namespace, uc.Name, key, quoted(value))
 	}
 	switch {
 	case s.OtherCluster():
@@ -225,6 +227,14 @@ func summarise(status *v1alpha1.UpstreamClusterStatus) {
 			return
 		}
 	}
+}
+
+// quoted returns a value as a shell takes it for one word.
+func quoted(value string) string {
+	if !strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' }) {
+		return value
+	}
+	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
 }
 
 // clip bounds a message to what a condition may hold.
