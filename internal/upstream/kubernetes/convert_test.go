@@ -99,6 +99,12 @@ func FuzzConvert(f *testing.F) {
 	f.Add([]byte(`{"metadata":{"name":"a"},"spec":{"type":"LoadBalancer","ports":[{"nodePort":1}]},"status":{"loadBalancer":{"ingress":[{"ip":"::1"},{"hostname":"h"},{}]}}}`),
 		[]byte(`{"metadata":{"labels":{"kubernetes.io/service-name":"a"}},"endpoints":[{},{"nodeName":"n","conditions":{"ready":null}}],"ports":[{}]}`),
 		[]byte(`{"metadata":{"name":"n"},"status":{"conditions":[{"type":"Ready","status":"True"}],"addresses":[{"type":"InternalIP","address":"x"}]}}`))
+	f.Add([]byte(`{"metadata":{"namespace":"default","name":"kubernetes","uid":"u"},"spec":{"type":"NodePort","clusterIP":"::","ports":[{"nodePort":1}]}}`),
+		[]byte(`{"metadata":{"namespace":"default","labels":{"kubernetes.io/service-name":"kubernetes"}},"endpoints":[{"nodeName":"n"}],"ports":[{"port":1}]}`),
+		[]byte(`{"metadata":{"name":"n"},"status":{"addresses":[{"type":"ExternalIP","address":"::1"}]}}`))
+	f.Add([]byte(`{"metadata":{"name":"a"},"spec":{"type":"NodePort","ipFamilies":["IPv4","IPv6"],"externalTrafficPolicy":"Local","ports":[{"name":"a","nodePort":1},{"name":"b","nodePort":2},{"name":"c"}]}}`),
+		[]byte(`{"metadata":{"labels":{"kubernetes.io/service-name":"a"}},"addressType":"IPv4","endpoints":[{"nodeName":"n"}],"ports":[{"name":"a","port":1}]}`),
+		[]byte(`{"metadata":{"name":"n","labels":{"node.kubernetes.io/exclude-from-external-load-balancers":"x"}},"spec":{"taints":[{"key":"ToBeDeletedByClusterAutoscaler"}]}}`))
 	f.Fuzz(func(t *testing.T, serviceJSON, sliceJSON, nodeJSON []byte) {
 		var (
 			service corev1.Service
