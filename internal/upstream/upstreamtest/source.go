@@ -182,7 +182,7 @@ func Eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
-	timeout := time.After(Limit / 3)
+	timeout := time.After(Limit)
 	for !is() {
 		select {
 		case <-ticker.C:
