@@ -38,8 +38,10 @@ type View struct {
 	endpoints, ready int               // in slices
 	highest          map[string]string // the highest resourceVersion that was seen, by kind
 	listed           map[string]bool
-	complete         chan struct{}
-	relist           map[string]context.CancelFunc // ends the watch of a kind
+	// dropped are the objects that were deleted since a listing of their kind began.
+	dropped  map[string]map[types.UID]bool
+	complete chan struct{}
+	relist   map[string]context.CancelFunc // ends the watch of a kind
 }
 
 // entry is what the central cluster holds for one key.
@@ -59,6 +61,7 @@ func NewView(o ViewOptions) *View {
 		answers:  mirror.Answers{},
 		highest:  map[string]string{},
 		listed:   map[string]bool{},
+		dropped:  map[string]map[types.UID]bool{},
 		complete: make(chan struct{}),
 		relist:   map[string]context.CancelFunc{},
 	}
@@ -147,9 +150,18 @@ func (v *View) Drop(o metav1.Object) {
 	defer v.mu.Unlock()
 	switch o := o.(type) {
 	case *corev1.Service:
+		v.noteDropped(services, o.UID)
 		drop(v, v.services, o)
 	case *discoveryv1.EndpointSlice:
+		v.noteDropped(endpointSlices, o.UID)
 		drop(v, v.slices, o)
+	}
+}
+
+// noteDropped keeps a listing that is under way from bringing an object back. The caller holds v.mu.
+func (v *View) noteDropped(kind string, uid types.UID) {
+	if listing := v.dropped[kind]; listing != nil {
+		listing[uid] = true
 	}
 }
 
@@ -201,7 +213,8 @@ func put[T object](v *View, objects map[types.NamespacedName]T, o T, force bool)
 	}
 	name, touched := nameOf(o), []mirror.Key{key}
 	if old, ok := objects[name]; ok {
-		if !force && asNew(old, o) {
+		same := old.GetUID() == o.GetUID() && old.GetResourceVersion() == o.GetResourceVersion()
+		if same || !force && asNew(old, o) {
 			return nil
 		}
 		if was, _ := v.options.Owner.KeyOf(old); was != key {

@@ -58,16 +58,18 @@ type (
 )
 
 // follow keeps a store up to date with the owner's objects until ctx ends. since is set to
-// the highest version seen when a listing begins.
+// the highest version seen when a listing begins; what is deleted from then on is noted.
 func (v *View) follow(ctx context.Context, kind string, of runtime.Object, s cache.ReflectorStore, since *string, list listFunc, follow watchFunc) {
 	begin := func() {
-		v.mu.RLock()
-		defer v.mu.RUnlock()
-		*since = v.highest[kind]
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		*since, v.dropped[kind] = v.highest[kind], map[types.UID]bool{}
 	}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			begin()
+			if o.Continue == "" { // a further page is of the first one's version
+				begin()
+			}
 			o.LabelSelector = v.options.Owner.Selector
 			// Consistent reads only: an older listing would bring deleted objects back.
 			o.ResourceVersion, o.ResourceVersionMatch = "", ""
@@ -87,7 +89,7 @@ func (v *View) follow(ctx context.Context, kind string, of runtime.Object, s cac
 		v.relist[kind] = end
 		v.mu.Unlock()
 		backoff := wait.Backoff{Duration: 200 * time.Millisecond, Cap: 5 * time.Second, Steps: 6, Factor: 2, Jitter: 0.5}
-		cache.NewReflectorWithOptions(lw, of, s, cache.ReflectorOptions{Backoff: &backoff}).RunWithContext(watching)
+		cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, v.options.Client), of, s, cache.ReflectorOptions{Backoff: &backoff}).RunWithContext(watching)
 		end()
 	}
 }
@@ -145,9 +147,10 @@ func (s *store[T]) change(o any, change func(T) []mirror.Key) error {
 }
 
 // Replace hands over all of a kind's objects, as of a version. Own writes that were
-// answered since the listing began are newer than it. A version below those that were known
-// then says that the central cluster has gone back to an earlier state: the listing is the
-// truth, whatever was known.
+// answered since the listing began are newer than it; any other object is as listed, even if
+// its version is lower than what was known: a restore may raise the version of the whole and leave
+// those of the objects. A version below those that were known when the listing began says that the
+// central cluster has gone back to an earlier state: then all is as listed.
 func (s *store[T]) Replace(list []any, version string) error {
 	all := make([]T, len(list))
 	for i, o := range list {
@@ -175,8 +178,14 @@ func (s *store[T]) replace(all []T, version string) (touched []mirror.Key) {
 	seen := make(map[types.NamespacedName]bool, len(all))
 	for _, o := range all {
 		seen[nameOf(o)] = true
-		touched = append(touched, put(v, s.objects, o, restored)...)
+		if v.dropped[s.kind][o.GetUID()] && !restored {
+			continue
+		}
+		known, had := s.objects[nameOf(o)]
+		force := restored || had && !older(version, known.GetResourceVersion())
+		touched = append(touched, put(v, s.objects, o, force)...)
 	}
+	delete(v.dropped, s.kind)
 	for name, o := range s.objects {
 		if !seen[name] && (restored || !older(version, o.GetResourceVersion())) {
 			touched = append(touched, dropName(v, s.objects, name)...)

@@ -84,7 +84,7 @@ func (w *Writer) Apply(ctx context.Context, changes []mirror.Change, o ApplyOpti
 		if a.waits(c) {
 			continue
 		}
-		if err := a.make(ctx, c); err != nil && !a.goesOn(c, err) {
+		if err := a.make(ctx, c); err != nil && (!a.goesOn(c, err) || ctx.Err() != nil) {
 			break
 		}
 	}
@@ -107,7 +107,8 @@ func (a *application) waits(c mirror.Change) bool {
 	if c.Service != nil {
 		return a.orphans // its deletion was refused
 	}
-	return a.orphans && c.Verb != mirror.Delete || a.failed && c.Verb == mirror.Delete && len(c.Why) == 0 || a.blocked[c.Slice.Name]
+	replaced := c.Verb == mirror.Delete && len(c.Why) > 0 // it is created again
+	return a.orphans && (c.Verb != mirror.Delete || replaced) || a.failed && c.Verb == mirror.Delete && len(c.Why) == 0 || a.blocked[c.Slice.Name]
 }
 
 // goesOn records an error and reports whether other changes can be made all the same.
@@ -124,8 +125,16 @@ func (a *application) goesOn(c mirror.Change, err error) bool {
 	if a.result.Err == nil || errors.Is(a.result.Err, ErrBehind) {
 		a.result.Err = err
 	}
-	a.failed = a.failed || c.Verb != mirror.Delete
-	return apierrors.ReasonForError(err) != metav1.StatusReasonUnknown || errors.Is(err, ErrBehind)
+	// To delete what makes room for another is a part of adding that.
+	a.failed = a.failed || c.Verb != mirror.Delete || len(c.Why) > 0
+	return errors.Is(err, ErrBehind) || !unreachable(err)
+}
+
+// unreachable reports whether an error is about the API server as a whole, so that to go on
+// with other changes is in vain.
+func unreachable(err error) bool {
+	return apierrors.ReasonForError(err) == metav1.StatusReasonUnknown || apierrors.IsServerTimeout(err) ||
+		apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err)
 }
 
 func objectOf(c mirror.Change) metav1.Object {
@@ -293,7 +302,9 @@ func (w *Writer) answered(resource string, c mirror.Change, err error) error {
 		w.options.View.Drop(o)
 		err = nil
 	case apierrors.IsNotFound(err) && c.Verb == mirror.Update:
-		w.options.View.Drop(o)
+		if current := w.options.View.Current(o); current != nil {
+			w.options.View.Drop(current) // a desired Service has no UID
+		}
 		err, result = ErrBehind, "conflict"
 	case apierrors.IsConflict(err), errors.Is(err, ErrBehind):
 		err, result = ErrBehind, "conflict"
