@@ -104,11 +104,11 @@ same names. Replicas share the upstreams by Leases.`,
 	return cmd
 }
 
-// spareMemory more than halves the garbage that the heap may hold, unless the user has chosen. Most of
+// spareMemory lets the heap hold a fifth of garbage instead of its own size, unless the user has chosen. Most of
 // the heap is caches that stay, and nearly all time goes into waiting for API servers: what
 // the collector takes more of the processor isn't noticed, what it gives back of memory is.
 func spareMemory() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(40)
+		debug.SetGCPercent(20)
 	}
 }

@@ -130,7 +130,7 @@ func newManager(ctx context.Context, o Options) (manager.Manager, error) {
 		HealthProbeBindAddress: o.ProbeAddress,
 		PprofBindAddress:       o.PprofAddress,
 		Controller:             config.Controller{SkipNameValidation: ptr.To(true)},
-		NewCache: newPromptCache,
+		NewCache:               newPromptCache,
 		// Discovery takes no context: against a server that hangs it would outlive the command.
 		MapperProvider: func(c *rest.Config, _ *http.Client) (meta.RESTMapper, error) {
 			c = bound.To(ctx, c)

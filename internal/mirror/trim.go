@@ -1,11 +1,13 @@
 package mirror
 
 import (
-	"cmp"
+	"strings"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // TrimService drops from a central Service what Plan, Owner and Expired don't
@@ -35,18 +37,17 @@ func TrimSlice(es *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	es.ObjectMeta = trimMeta(&es.ObjectMeta)
 	for i := range es.OwnerReferences {
 		r := &es.OwnerReferences[i]
-		r.APIVersion, r.Kind = cmp.Or(constant(r.APIVersion), r.APIVersion), cmp.Or(constant(r.Kind), r.Kind)
-		if service := es.Labels[discoveryv1.LabelServiceName]; r.Name == service {
-			r.Name = service // one string for both
-		}
+		r.APIVersion, r.Kind, r.UID = shared(r.APIVersion), shared(r.Kind), types.UID(shared(string(r.UID)))
+		r.Name = shared(r.Name)
 	}
 	es.Endpoints = trimEndpoints(es.Endpoints)
 	return es
 }
 
-// trimEndpoints copies endpoints to allocations of the exact size: one for all
-// conditions, and one for each zone.
+// trimEndpoints copies endpoints to allocations of the exact size: one for all addresses,
+// one for all conditions, and one for each zone.
 func trimEndpoints(in []discoveryv1.Endpoint) []discoveryv1.Endpoint {
+	addresses := packAddresses(in)
 	conditions := make([]bool, 0, 3*len(in))
 	pack := func(p *bool) *bool {
 		if p == nil {
@@ -66,8 +67,9 @@ func trimEndpoints(in []discoveryv1.Endpoint) []discoveryv1.Endpoint {
 			}
 			zone = zones[*zone]
 		}
+		n := len(e.Addresses)
 		out[i] = discoveryv1.Endpoint{
-			Addresses: e.Addresses,
+			Addresses: addresses[:n:n],
 			Conditions: discoveryv1.EndpointConditions{
 				Ready:       pack(e.Conditions.Ready),
 				Serving:     pack(e.Conditions.Serving),
@@ -76,46 +78,62 @@ func trimEndpoints(in []discoveryv1.Endpoint) []discoveryv1.Endpoint {
 			Hostname: e.Hostname,
 			Zone:     zone,
 		}
+		addresses = addresses[n:]
 	}
 	return out
 }
 
+// packAddresses returns the addresses of all endpoints, in order, in one allocation for the
+// list and one for what it holds.
+func packAddresses(in []discoveryv1.Endpoint) []string {
+	var text strings.Builder
+	n, size := 0, 0
+	for i := range in {
+		for _, a := range in[i].Addresses {
+			n, size = n+1, size+len(a)
+		}
+	}
+	text.Grow(size)
+	for i := range in {
+		for _, a := range in[i].Addresses {
+			text.WriteString(a)
+		}
+	}
+	all, rest := make([]string, 0, n), text.String()
+	for i := range in {
+		for _, a := range in[i].Addresses {
+			all, rest = append(all, rest[:len(a)]), rest[len(a):]
+		}
+	}
+	return all
+}
+
 func trimMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
-		Namespace:         m.Namespace,
+		Namespace:         shared(m.Namespace),
 		Name:              m.Name,
 		UID:               m.UID,
 		ResourceVersion:   m.ResourceVersion,
 		DeletionTimestamp: m.DeletionTimestamp,
-		Labels:            shared(m.Labels),
-		Annotations:       shared(m.Annotations),
+		Labels:            sharedMap(m.Labels),
+		Annotations:       sharedMap(m.Annotations),
 		OwnerReferences:   m.OwnerReferences,
 		Finalizers:        m.Finalizers,
 	}
 }
 
-// shared returns a copy of m in which the strings that all of Gimbal's objects have in
-// common are constants, lest every object holds its own copies.
-func shared(m map[string]string) map[string]string {
+// sharedMap returns a copy of m whose strings are shared.
+func sharedMap(m map[string]string) map[string]string {
 	if m == nil {
 		return nil
 	}
 	out := make(map[string]string, len(m))
 	for k, v := range m {
-		out[cmp.Or(constant(k), k)] = cmp.Or(constant(v), v)
+		out[shared(k)] = shared(v)
 	}
 	return out
 }
 
-// constant returns the constant that is equal to s, or "".
-func constant(s string) string {
-	for _, c := range [...]string{
-		discoveryv1.LabelServiceName, discoveryv1.LabelManagedBy, ManagedBy, LabelBackend, LabelService, AnnotationSource,
-		"v1", "Service",
-	} {
-		if s == c {
-			return c
-		}
-	}
-	return ""
-}
+// shared returns s in an allocation that it shares with equal strings, of which the central
+// objects have many: lest every object holds its own copies.
+func shared(s string) string { return unique.Make(s).Value() }
