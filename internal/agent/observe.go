@@ -21,20 +21,35 @@ const (
 
 // Update implements upstream.Observer.
 func (a *Agent) Update(u upstream.Urgency, change func() []mirror.Key) {
-	keys := a.change(change)
 	if u == upstream.Listed {
-		a.enqueue(lowPriority, keys)
+		a.enqueue(lowPriority, a.change(change))
 		return
 	}
+	a.enqueue(livePriority, a.change(func() []mirror.Key {
+		keys := change()
+		a.see(keys) // before anything is decided that takes the change into account
+		return keys
+	}))
+}
+
+// see records since when live changes wait to be written.
+func (a *Agent) see(keys []mirror.Key) {
 	now := a.config.Clock.Now()
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, k := range keys {
 		if _, ok := a.seen[k]; !ok {
 			a.seen[k] = now
 		}
 	}
-	a.mu.Unlock()
-	a.enqueue(livePriority, keys)
+}
+
+// isLive reports whether a live change of a key waits to be written.
+func (a *Agent) isLive(key mirror.Key) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, live := a.seen[key]
+	return live
 }
 
 // centralUpdate has the view of the central cluster changed.

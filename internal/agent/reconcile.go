@@ -25,7 +25,7 @@ func (a *Agent) reconcile(ctx context.Context, key mirror.Key, live bool) error 
 	a.setWaiting(key, d.Action == mirror.Wait)
 	result := a.writer.Apply(ctx, d.Changes, central.ApplyOptions{
 		Careful:  a.config.Past.NamesTaken[key] || a.refusals.Has(key, mirror.ReasonNameTaken),
-		Rehearse: !live && !a.hasSettled(), // whoever changes something has written already
+		Rehearse: !a.hasSettled() && !live && !a.isLive(key), // what has just changed is to be written
 	})
 	switch {
 	case result.Err != nil:
