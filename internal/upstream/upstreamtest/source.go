@@ -23,6 +23,7 @@ type Source struct {
 	identity string
 	asked    int
 	panics   map[mirror.Key]bool
+	begins   func(upstream.Observer)
 }
 
 // NewSource returns a Source of a cluster of that identity.
@@ -37,10 +38,21 @@ func NewSource(identity string) *Source {
 func (s *Source) Run(ctx context.Context, o upstream.Observer) error {
 	s.mu.Lock()
 	s.observer = o
+	begins := s.begins
 	s.mu.Unlock()
 	s.once.Do(func() { close(s.running) })
+	if begins != nil {
+		begins(o)
+	}
 	<-ctx.Done()
 	return ctx.Err()
+}
+
+// Begins has Run report something first, such as that the inventory is complete.
+func (s *Source) Begins(report func(upstream.Observer)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begins = report
 }
 
 // Service implements upstream.Source.
