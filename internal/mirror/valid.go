@@ -2,7 +2,7 @@ package mirror
 
 // The checks below accept exactly what k8s.io/apimachinery/pkg/util/validation
 // accepts, without its regular expressions: they run for every label, port and
-// name of every upstream Service.
+// name of every upstream Service. BenchmarkValid compares the two.
 
 const (
 	maxLabel     = 63  // RFC 1123, section 2.1
