@@ -3,6 +3,7 @@ package central
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -31,7 +32,7 @@ type RemoveOptions struct {
 }
 
 // RemoveAll deletes every central object of an owner: of each key the Service first, so that
-// traffic ends at once.
+// traffic ends at once. A deletion that is refused doesn't keep others from being made.
 func RemoveAll(ctx context.Context, o RemoveOptions) error {
 	owned, err := ListOwned(ctx, o.Client, o.Owner)
 	if err != nil {
@@ -41,16 +42,26 @@ func RemoveAll(ctx context.Context, o RemoveOptions) error {
 	w := NewWriter(WriterOptions{Client: o.Client, View: nobody, Owner: o.Owner, Leads: o.Leads, Count: o.Count})
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(removeWorkers)
+	var mu sync.Mutex
+	var refused []error
 	for _, objects := range owned {
 		group.Go(func() error {
 			r := w.Apply(ctx, mirror.Plan(mirror.Objects{}, objects), ApplyOptions{})
-			if len(r.Refused) > 0 {
-				return r.Refused[0].Err
+			mu.Lock()
+			defer mu.Unlock()
+			for _, one := range r.Refused {
+				refused = append(refused, one.Err)
 			}
 			return r.Err
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if len(refused) > 0 {
+		return fmt.Errorf("%d deletions are refused, the first: %w", len(refused), refused[0])
+	}
+	return nil
 }
 
 // ListOwned returns what the central cluster holds of an owner, by key.
@@ -97,8 +108,8 @@ func ListNamespaces(ctx context.Context, client kubernetes.Interface) (map[strin
 	return there, err
 }
 
-// list calls each with every object of a listing that is read page by page. A continuation
-// that expires has the listing read anew.
+// list calls each with every object of a listing that is read page by page. One whose
+// continuation expires fails: whoever asked asks again.
 func list[T any](ctx context.Context, o metav1.ListOptions, page pager.ListPageFunc, each func(T)) error {
 	p := pager.New(page)
 	p.PageSize = pageSize
