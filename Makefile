@@ -61,7 +61,7 @@ generate: $(TOOLS) ## Rewrite what is generated: deepcopy, CRDs, roles, referenc
 	go test ./cmd/gimbal -run TestReference -update
 	$(TOOLS)/crd-ref-docs --log-level ERROR --source-path api/v1alpha1 --config tools/crd-ref-docs/config.yaml \
 		--templates-dir tools/crd-ref-docs/templates --renderer markdown --output-path docs/reference/upstreamcluster.md
-	$(TOOLS)/controller-gen rbac:roleName=gimbal-discovery paths=./internal/discovery output:dir=bin/role/discovery
+	$(TOOLS)/controller-gen rbac:roleName=gimbal-discovery paths=./internal/discovery paths=./internal/central paths=./internal/lease output:dir=bin/role/discovery
 	$(TOOLS)/controller-gen rbac:roleName=gimbal-upstream paths=./internal/upstream/kubernetes output:dir=bin/role/upstream
 	mv bin/role/discovery/role.yaml deploy/discovery/
 	mv bin/role/upstream/role.yaml deploy/upstream/

@@ -16,6 +16,11 @@ import (
 	"github.com/projectcontour/gimbal/internal/mirror"
 )
 
+// What a view reads and a writer writes:
+//
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;update;delete
+
 const fieldManager = "gimbal-discovery"
 
 var (
@@ -163,7 +168,7 @@ func (a *application) make(ctx context.Context, c mirror.Change) error {
 		if err := a.free(ctx, c); err != nil {
 			return err
 		}
-	case a.Rehearse && c.Verb == mirror.Update:
+	case a.ApplyOptions.Rehearse && c.Verb == mirror.Update:
 		if a.rehearse(ctx, c) {
 			return nil
 		}
@@ -234,30 +239,33 @@ func (w *Writer) take(sent, got metav1.Object) {
 	w.options.View.Answered(got.GetUID(), answer, differs)
 }
 
-// rehearse tries an update without effect, and reports whether it would have none. An error
-// is for the real update to meet: some webhooks refuse every rehearsal.
+// rehearse reports whether an update would have no effect, and remembers that.
 func (a *application) rehearse(ctx context.Context, c mirror.Change) (nothing bool) {
-	sent := objectOf(c)
-	current := a.options.View.Current(sent)
-	if current == nil {
+	current := a.options.View.Current(objectOf(c))
+	if current == nil || !a.Writer.Rehearse(ctx, c, current) {
 		return false
 	}
+	answer, _ := mirror.AnswerTo(objectOf(c), current)
+	a.options.View.Answered(current.GetUID(), answer, true)
+	return true
+}
+
+// Rehearse tries an update without effect, and reports whether it would leave the current
+// object as it is. An error is for the real update to meet: some webhooks refuse every
+// rehearsal.
+func (w *Writer) Rehearse(ctx context.Context, c mirror.Change, current metav1.Object) (nothing bool) {
 	var got metav1.Object
 	var err error
 	if c.Service != nil {
-		got, err = a.service(ctx, c, []string{metav1.DryRunAll})
+		got, err = w.service(ctx, c, []string{metav1.DryRunAll})
 	} else {
-		got, err = a.sendSlice(ctx, c, []string{metav1.DryRunAll})
+		got, err = w.sendSlice(ctx, c, []string{metav1.DryRunAll})
 	}
 	if err != nil {
 		return false
 	}
-	if _, differs := mirror.AnswerTo(got, current); differs {
-		return false
-	}
-	answer, _ := mirror.AnswerTo(sent, current)
-	a.options.View.Answered(current.GetUID(), answer, true)
-	return true
+	_, differs := mirror.AnswerTo(got, current)
+	return !differs
 }
 
 // free returns an error unless the name of an object to create is free.

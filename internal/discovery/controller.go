@@ -27,17 +27,14 @@ import (
 	"github.com/projectcontour/gimbal/internal/upstream"
 )
 
-// What the engine does in the central cluster, and nothing more:
+// What the controller does in the central cluster; central and lease say the rest:
 //
-// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;update;delete
 // +kubebuilder:rbac:groups="",resources=namespaces;nodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=servicecidrs,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:namespace=gimbal-discovery,groups=gimbal.projectcontour.io,resources=upstreamclusters,verbs=get;list;watch;patch
 // +kubebuilder:rbac:namespace=gimbal-discovery,groups=gimbal.projectcontour.io,resources=upstreamclusters/status,verbs=patch
 // +kubebuilder:rbac:namespace=gimbal-discovery,groups="",resources=secrets,verbs=get;list;watch
-// +kubebuilder:rbac:namespace=gimbal-discovery,groups=coordination.k8s.io,resources=leases,verbs=get;create;update;delete
 
 // controller serves the UpstreamClusters of one namespace: it competes for the
 // Lease of each, and for those it leads it checks the spec, runs the agent,

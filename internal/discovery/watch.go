@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
+	"github.com/projectcontour/gimbal/internal/central"
 	"github.com/projectcontour/gimbal/internal/mirror"
 )
 
@@ -133,9 +134,11 @@ func (c *controller) watchNamespaces(ctx context.Context, mgr manager.Manager) e
 	})
 }
 
-// watchRanges keeps the central cluster's own address ranges, before the first upstream is served and ever after.
+// watchRanges keeps the central cluster's own address ranges. They are known before the first
+// upstream is looked at.
 func (c *controller) watchRanges(ctx context.Context, mgr manager.Manager) error {
-	if err := c.ranges.Read(ctx, mgr.GetAPIReader()); err != nil {
+	// A watch that isn't allowed is tried for ever; what is read once says so and ends the start.
+	if err := central.NewRanges(nil).Read(ctx, mgr.GetAPIReader()); err != nil {
 		return fmt.Errorf("reading the central cluster's address ranges: %w", err)
 	}
 	kinds := []client.Object{&corev1.Node{}}

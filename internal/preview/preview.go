@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -57,8 +58,8 @@ type Preview struct {
 
 // Options say whose preview is made, and how.
 type Options struct {
-	// Reader and Client read the central cluster; nothing is written but, with DryRun,
-	// updates that the API server doesn't carry out.
+	// Reader and Client read the central cluster. Nothing is written; updates are tried without
+	// effect (dry run), as an agent does when it starts, where the user may.
 	Reader   client.Reader
 	Client   kubernetes.Interface
 	Upstream *v1alpha1.UpstreamCluster
@@ -179,6 +180,7 @@ func (p *preview) build(ctx context.Context) (*Preview, error) {
 		d := mirror.Decide(key, said, p.owned[key], mirror.World{
 			Rules: p.rules, Namespace: p.namespaces[key.Namespace], OtherCluster: out.Note != "",
 		}, p.guards)
+		p.rehearse(ctx, key, &d)
 		d, err := p.checkName(ctx, key, d)
 		if err != nil {
 			return nil, err
@@ -191,6 +193,26 @@ func (p *preview) build(ctx context.Context) (*Preview, error) {
 		out.Steps = append(out.Steps, steps...)
 	}
 	return out, nil
+}
+
+// rehearse leaves out updates that would change nothing: an admission policy makes the objects
+// what they are already.
+func (p *preview) rehearse(ctx context.Context, key mirror.Key, d *mirror.Decision) {
+	w := central.NewWriter(central.WriterOptions{Client: p.Client})
+	current := p.owned[key]
+	d.Changes = slices.DeleteFunc(d.Changes, func(c mirror.Change) bool {
+		if c.Verb != mirror.Update {
+			return false
+		}
+		if c.Service != nil {
+			return w.Rehearse(ctx, c, current.Service)
+		}
+		at := slices.IndexFunc(current.Slices, func(es *discoveryv1.EndpointSlice) bool { return es.Name == c.Slice.Name })
+		return at >= 0 && w.Rehearse(ctx, c, current.Slices[at])
+	})
+	if d.Action == mirror.Apply && len(d.Changes) == 0 {
+		d.Action = mirror.Keep
+	}
 }
 
 // checkName makes the creation of a Service whose name a foreign one has a refusal, which
