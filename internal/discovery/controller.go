@@ -63,7 +63,7 @@ type controller struct {
 // statusDelay is how long after a change the status is looked at: several changes within it are one.
 const statusDelay = 250 * time.Millisecond
 
-// notify has an upstream looked at again after a pause; several calls within it are one.
+// notify requeues an upstream after a delay; calls in between coalesce.
 func (c *controller) notify(upstream string, after time.Duration) {
 	c.requests.add(after, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: c.options.Namespace, Name: upstream}})
 }
@@ -220,9 +220,8 @@ func (c *controller) serve(ctx context.Context, t *tenure, uc *v1alpha1.Upstream
 		return reconcile.Result{}, err
 	}
 	c.gauges.accepted.WithLabelValues(uc.Name).Set(1)
-	old := raised(&before.Status)
 	reportAgent(uc, r.agent.Snapshot(), accept.FamiliesNote(uc, c.central()))
-	c.announceLosses(uc, old)
+	c.announce(uc, &before.Status)
 	return c.writeStatus(ctx, t, uc, before)
 }
 

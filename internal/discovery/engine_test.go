@@ -91,6 +91,7 @@ func TestConfirmations(t *testing.T) {
 	source.Replace(t, "beta", all[7:]...)
 	source.Complete(t)
 	e.status(t, "OtherCluster")
+	e.event(t, "OtherCluster")
 	confirm(v1alpha1.ConfirmIdentityAnnotation, "beta", "IdentityConfirmed")
 	e.status(t, "Synced")
 	if got := e.get(t, "us-east").Status.Identity; got != "beta" {

@@ -47,14 +47,14 @@ func (c *controller) refusedEvents(uc *v1alpha1.UpstreamCluster) func([]agent.Re
 			if !c.namespaces.Has(r.Namespace) {
 				on = self
 			}
-			c.recorder.Eventf(on, nil, corev1.EventTypeWarning, string(r.Reason), "Mirror", "upstream %s: %s", upstream, clip(r.Message))
+			c.recorder.Eventf(on, nil, corev1.EventTypeWarning, string(r.Reason), "Mirror", "%s", clip("upstream "+upstream+": "+r.Message))
 		}
 	}
 }
 
 // news returns those of all refusals that an earlier agent hasn't told yet. Where the
-// status had to leave some out, and there are as many as ever, they count as the same:
-// a restart is no news.
+// status had to leave some out, and there are as many as before, they count as the same,
+// so that a restart doesn't tell them again.
 func news(all []agent.Refused, old *v1alpha1.UpstreamClusterStatus) []agent.Refused {
 	if int(old.Refused) > len(old.Refusals) && int(old.Refused) == len(all) {
 		return nil
@@ -119,13 +119,29 @@ func (c *controller) confirmIdentity(a *agent.Agent, uc *v1alpha1.UpstreamCluste
 		"the cluster %.128q was confirmed, and %q answers: nothing has changed", identity, a.Snapshot().Answers)
 }
 
-// announceLosses records an event where many Services have lost their endpoints, or have them
-// back; old is what the status said before.
-func (c *controller) announceLosses(uc *v1alpha1.UpstreamCluster, old bool) {
+// announce records events of what an operator should look at and the status didn't say before.
+func (c *controller) announce(uc *v1alpha1.UpstreamCluster, before *v1alpha1.UpstreamClusterStatus) {
+	c.announceLosses(uc, raised(before))
+	if now := otherCluster(&uc.Status); now != nil && otherCluster(before) == nil {
+		c.recorder.Eventf(uc, nil, corev1.EventTypeWarning, now.Reason, "Mirror", "%s", clip(now.Message))
+	}
+}
+
+// otherCluster returns the condition that says that another cluster answers, or nil.
+func otherCluster(status *v1alpha1.UpstreamClusterStatus) *metav1.Condition {
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionSynced); c != nil && c.Reason == reasonOtherCluster {
+		return c
+	}
+	return nil
+}
+
+// announceLosses records an event if many Services have lost their endpoints, or have them
+// back. wasRaised is what the status said before.
+func (c *controller) announceLosses(uc *v1alpha1.UpstreamCluster, wasRaised bool) {
 	now := meta.FindStatusCondition(uc.Status.Conditions, v1alpha1.ConditionEndpointsLost)
 	switch {
-	case now == nil || old == raised(&uc.Status):
-	case old:
+	case now == nil || wasRaised == raised(&uc.Status):
+	case wasRaised:
 		c.recorder.Eventf(uc, nil, corev1.EventTypeNormal, reasonEndpointsBack, "Mirror", "%s", clip(now.Message))
 	default:
 		c.recorder.Eventf(uc, nil, corev1.EventTypeWarning, now.Reason, "Mirror", "%s", clip(now.Message))

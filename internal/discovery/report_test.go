@@ -2,10 +2,15 @@ package discovery
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"k8s.io/client-go/tools/events"
 
 	"github.com/projectcontour/gimbal/api/v1alpha1"
 	"github.com/projectcontour/gimbal/internal/agent"
+	"github.com/projectcontour/gimbal/internal/central"
 	"github.com/projectcontour/gimbal/internal/mirror"
 )
 
@@ -34,6 +39,26 @@ func TestNews(t *testing.T) {
 			old := &v1alpha1.UpstreamClusterStatus{Refused: int32(tc.before), Refusals: listed[:min(tc.before, len(listed))]}
 			if got := news(now, old); len(got) != tc.want {
 				t.Errorf("%d are news, want %d: %v", len(got), tc.want, got)
+			}
+		})
+	}
+}
+
+// The API server refuses an event whose note has more than 1,024 bytes.
+func TestAnEventOfALongRefusalFits(t *testing.T) {
+	for name, message := range map[string]string{
+		"ascii":      strings.Repeat("x", 1000),
+		"multi-byte": strings.Repeat("é", 500) + "…",
+	} {
+		t.Run(name, func(t *testing.T) {
+			recorder := events.NewFakeRecorder(1)
+			c := &controller{recorder: recorder, namespaces: central.NewNamespaces()}
+			uc := &v1alpha1.UpstreamCluster{}
+			uc.Name = strings.Repeat("u", 40)
+			c.refusedEvents(uc)([]agent.Refused{{Refusal: mirror.Refusal{Reason: "AddressDenied", Message: message}}})
+			note, ok := strings.CutPrefix(<-recorder.Events, "Warning AddressDenied ")
+			if !ok || len(note) > 1024 || !utf8.ValidString(note) {
+				t.Errorf("%d bytes: %q", len(note), note)
 			}
 		})
 	}

@@ -112,8 +112,8 @@ func raised(status *v1alpha1.UpstreamClusterStatus) bool {
 	return meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionEndpointsLost)
 }
 
-// stands says whether the status that an earlier agent reported of this spec is still
-// the last word: a restart alone is no news. It is so until the new agent has looked at
+// stands says whether the status that an earlier agent reported of this spec still holds,
+// so that a restart doesn't change it. It holds until the new agent has looked at
 // everything, or knows better.
 func stands(status *v1alpha1.UpstreamClusterStatus, generation int64, s agent.Snapshot) bool {
 	if s.Settled || s.Expired || s.Failure != nil || s.OtherCluster() || s.Failing.Services > 0 ||
@@ -237,11 +237,11 @@ func quoted(value string) string {
 	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
 }
 
-// clip bounds a message to what a condition may hold.
+// clip bounds a message to what an event may have, which is less than a condition may.
 func clip(s string) string {
-	const most = 1024
+	const most = 1024 // bytes
 	if len(s) > most {
-		return s[:most]
+		return strings.ToValidUTF8(s[:most], "")
 	}
 	return s
 }

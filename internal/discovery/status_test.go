@@ -104,7 +104,7 @@ func TestRejectionKeepsCounts(t *testing.T) {
 	}
 }
 
-// A restart alone is no news: an agent that hasn't looked at everything yet leaves what the one before it reported.
+// An agent that hasn't looked at everything yet leaves what the one before it reported.
 func TestStatusStandsThroughARestart(t *testing.T) {
 	view := time.Unix(1_700_000_000, 0)
 	down := &upstream.Error{Reason: upstream.ReasonUnreachable, Err: errors.New("connection refused")}
