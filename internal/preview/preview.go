@@ -257,7 +257,7 @@ func (p *preview) steps(key mirror.Key, d mirror.Decision) []Step {
 			add(Hold, "DeletionGuard", fmt.Sprintf("%d of %d Services would lose their last ready endpoint at once", p.guards.Losses.Held(), p.services))
 		}
 	case mirror.Apply:
-		add(actionOf(d), "", detail(d.Changes))
+		add(actionOf(d, p.owned[key].Service != nil), "", detail(d.Changes))
 	}
 	for _, r := range d.Refusals {
 		add(Refuse, string(r.Reason), r.Message)
@@ -265,10 +265,10 @@ func (p *preview) steps(key mirror.Key, d mirror.Decision) []Step {
 	return steps
 }
 
-func actionOf(d mirror.Decision) Action {
-	first := d.Changes[0]
-	switch {
-	case d.Deletes, first.Verb == mirror.Delete && first.Service == nil && len(d.Changes) > 0 && allDelete(d.Changes):
+// actionOf says in one word what changes do, given whether the central cluster has the Service.
+func actionOf(d mirror.Decision, has bool) Action {
+	switch first := d.Changes[0]; {
+	case d.Deletes, !has && allDelete(d.Changes): // slices that a Service left behind go, too
 		return Delete
 	case first.Service != nil && first.Verb == mirror.Create:
 		return Create

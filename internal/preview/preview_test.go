@@ -129,6 +129,7 @@ func TestPreview(t *testing.T) {
 		"changed":               {said: []*mirror.Service{labelled}, central: []*mirror.Service{web}, steps: "change", detail: "update Service (labels)"},
 		"endpoints changed":     {said: []*mirror.Service{service("team-a", "web", 3)}, central: []*mirror.Service{web}, steps: "change", detail: "endpoints: +2"},
 		"much":                  {said: []*mirror.Service{sliced}, steps: "create", detail: "and 4 more"},
+		"a slice less":          {said: []*mirror.Service{web}, central: []*mirror.Service{sliced}, steps: "change", detail: "delete slice us-east-web-more-0"},
 		"gone":                  {central: []*mirror.Service{web}, steps: "delete", detail: "delete Service"},
 		"without a namespace":   {said: []*mirror.Service{service("team-z", "web", 1)}, steps: "wait", detail: "kubectl create namespace team-z"},
 		"refused in part":       {said: []*mirror.Service{odd}, steps: "create refuse", detail: "127.0.0.1"},
