@@ -125,7 +125,8 @@ func (w *world) centralWrites(ctx context.Context) (int, error) {
 }
 
 func writes(line string) bool {
-	if !strings.Contains(line, `resource="services"`) && !strings.Contains(line, `resource="endpointslices"`) {
+	if !strings.Contains(line, `resource="services"`) && !strings.Contains(line, `resource="endpointslices"`) ||
+		strings.Contains(line, `dry_run="All"`) { // which writes nothing
 		return false
 	}
 	for _, verb := range []string{"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"} {
