@@ -17,6 +17,8 @@ type contact struct {
 	since    time.Time
 	expired  bool
 	identity string // of the cluster that the central objects are of; "" if that isn't known
+	answers  string // the identity that the source has now; "" if it has none
+	answered string // the same, or the one that a watch has just seen go
 }
 
 func newContact(c Config) contact {
@@ -52,6 +54,21 @@ func (c *contact) expires(after time.Duration, now time.Time) bool {
 	}
 	c.expired = true
 	return true
+}
+
+// answersAs takes in which identity the source has now, and says whether that is news. One that
+// was lost and came anew, with a watch that saw both, is the same cluster's: someone deleted the
+// object that it is known by, and the cluster made it again.
+func (c *contact) answersAs(identity string, live bool) (news bool) {
+	if live && c.known && c.answers == "" && identity != "" && c.answered == c.identity {
+		c.identity = identity
+	}
+	news = c.answers != identity
+	c.answers = identity
+	if identity != "" || !live {
+		c.answered = identity
+	}
+	return news
 }
 
 // other reports whether the source reads another cluster than the central objects are of.

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,6 +166,52 @@ func TestAClusterWithoutIdentity(t *testing.T) {
 	s.ready(t, web, 1)
 	if got := s.Snapshot(); got.OtherCluster() || got.Identity != "alpha" {
 		t.Errorf("snapshot %+v", got)
+	}
+}
+
+// Someone deletes default/kubernetes upstream, and the API server makes it again.
+func TestAnIdentityThatIsMadeAnewIsTheSameClusters(t *testing.T) {
+	web := key("web")
+	s := serve(t, service(web, 2))
+	s.source.Identify(t, "")
+	s.source.Identify(t, "anew")
+	s.source.Set(t, service(web, 3))
+	s.ready(t, web, 3)
+	if got := s.Snapshot(); got.OtherCluster() || got.Identity != "anew" {
+		t.Errorf("snapshot %+v", got)
+	}
+}
+
+func TestAnotherClustersIdentityThatIsMadeAnewIsNotConfirmed(t *testing.T) {
+	web := key("web")
+	s := serve(t, service(web, 2))
+	s.source.Replace(t, "beta", service(web, 2))
+	s.source.Complete(t)
+	s.cluster.Forget()
+	s.source.Identify(t, "")
+	s.source.Set(t, service(web, 5))
+	s.Resync()
+	s.source.Identify(t, "anew")
+	s.until(t, "it stays another", func(s agent.Snapshot) bool { return s.Answers == "anew" })
+	if writes := s.cluster.Writes(); len(writes) > 0 {
+		t.Errorf("writes %v", writes)
+	}
+	if got := s.Snapshot(); !got.OtherCluster() || got.Identity != "alpha" {
+		t.Errorf("snapshot %+v", got)
+	}
+}
+
+func TestAnotherClusterIsToldAtOnce(t *testing.T) {
+	var told atomic.Int64
+	s := newServed(t)
+	s.config.StatusChanged = func() { told.Add(1) }
+	s.source.Put(service(key("web"), 2))
+	s.start(t)
+	s.settle(t)
+	before := told.Load()
+	s.source.Replace(t, "beta", service(key("web"), 2))
+	if told.Load() == before {
+		t.Error("the status isn't written anew")
 	}
 }
 

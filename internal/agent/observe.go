@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime/debug"
@@ -22,11 +23,16 @@ const (
 // Update implements upstream.Observer.
 func (a *Agent) Update(u upstream.Urgency, change func() []mirror.Key) {
 	if u == upstream.Listed {
-		a.enqueue(lowPriority, a.change(change))
+		a.enqueue(lowPriority, a.change(func() []mirror.Key {
+			keys := change()
+			a.identify(false)
+			return keys
+		}))
 		return
 	}
 	a.enqueue(livePriority, a.change(func() []mirror.Key {
 		keys := change()
+		a.identify(true)
 		a.see(keys) // before anything is decided that takes the change into account
 		return keys
 	}))
@@ -143,17 +149,31 @@ func (a *Agent) noteOne(key mirror.Key) (err error) {
 
 // otherCluster reports whether the source reads another cluster than the central objects
 // are of. It is called with deciding held.
-func (a *Agent) otherCluster() bool { return a.contact.other(a.config.Source.Identity()) }
+func (a *Agent) otherCluster() bool {
+	return a.contact.other(cmp.Or(a.config.Source.Identity(), a.contact.answered))
+}
+
+// identify takes in which cluster the source reads now; live says that a watch has seen it
+// change. It is called with deciding held.
+func (a *Agent) identify(live bool) {
+	if !a.contact.answersAs(a.config.Source.Identity(), live) {
+		return
+	}
+	if a.otherCluster() {
+		a.config.Logger.Warn("another cluster answers: nothing is written until that is confirmed", "was", a.contact.identity, "is", a.contact.answers)
+	}
+	a.config.StatusChanged()
+}
 
 // Complete implements upstream.Observer.
 func (a *Agent) Complete() {
 	a.deciding.Lock()
 	was := a.contact
 	a.contact.confirmed(a.config.Clock.Now(), a.config.Source.Identity())
+	a.identify(false)
 	if !was.known && a.hasStarted() {
 		a.noteAll()
 	}
-	other := a.otherCluster()
 	a.deciding.Unlock()
 	if !was.known {
 		a.use()
@@ -163,9 +183,6 @@ func (a *Agent) Complete() {
 	}
 	if !was.complete {
 		a.config.Logger.Info("view of the upstream is complete", "services", len(a.config.Source.Keys()))
-		if other {
-			a.config.Logger.Warn("another cluster answers: nothing is written until that is confirmed", "was", was.identity, "is", a.config.Source.Identity())
-		}
 		a.config.StatusChanged()
 	}
 }

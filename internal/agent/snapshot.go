@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -71,7 +72,7 @@ func (a *Agent) Snapshot() Snapshot {
 	s.Complete, s.Expired, s.LastView, s.Failure = c.complete, c.expired, c.lastView, c.failure
 	s.Identity = c.identity
 	if c.known {
-		s.Answers = a.config.Source.Identity()
+		s.Answers = cmp.Or(a.config.Source.Identity(), c.answered)
 	}
 	s.HeldDeletions, s.HeldLosses = a.guards.Deletions.Held(), a.guards.Losses.Held()
 	s.LossesRaised, s.Lost = a.guards.Losses.Raised()

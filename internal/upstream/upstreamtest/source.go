@@ -153,6 +153,17 @@ func (s *Source) Replace(t *testing.T, identity string, services ...*mirror.Serv
 	})
 }
 
+// Identify has the cluster's identity change, as a watch sees it.
+func (s *Source) Identify(t *testing.T, identity string) {
+	t.Helper()
+	s.update(t, upstream.Live, func() []mirror.Key {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.identity = identity
+		return nil
+	})
+}
+
 // Complete says that the inventory has been confirmed.
 func (s *Source) Complete(t *testing.T) {
 	t.Helper()
