@@ -4,24 +4,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-const (
-	// Finalizer keeps an UpstreamCluster until its central objects are removed or released.
-	Finalizer = Group + "/central-objects"
-
-	// ConfirmDeletionsAnnotation lets held deletions happen once: set it on an
-	// UpstreamCluster to the number that its status shows. It is removed when it has been read.
-	ConfirmDeletionsAnnotation = Group + "/confirm-deletions"
-
-	// ConfirmEndpointsAnnotation lets held endpoint losses happen once: set it on an
-	// UpstreamCluster to the number that its status shows. It is removed when it has been read.
-	ConfirmEndpointsAnnotation = Group + "/confirm-endpoints"
-
-	// ConfirmIdentityAnnotation says that another cluster behind an UpstreamCluster is meant:
-	// set it to the identity that the message of the condition Synced shows. It is removed
-	// when it has been read.
-	ConfirmIdentityAnnotation = Group + "/confirm-identity"
-)
-
 // UpstreamCluster is one upstream cluster whose Services are mirrored into the
 // central cluster. Its name is the backend name of central labels and object names.
 //
@@ -37,7 +19,8 @@ const (
 // +kubebuilder:printcolumn:name="Services",type=integer,JSONPath=`.status.services`
 // +kubebuilder:printcolumn:name="Endpoints",type=integer,JSONPath=`.status.endpoints`
 // +kubebuilder:printcolumn:name="Refused",type=integer,JSONPath=`.status.refused`
-// +kubebuilder:printcolumn:name="Held",type=integer,JSONPath=`.status.heldDeletions`
+// +kubebuilder:printcolumn:name="Held",type=integer,JSONPath=`.status.heldDeletions`,description="deletions that the deletion guard holds"
+// +kubebuilder:printcolumn:name="Held Endpoints",type=integer,JSONPath=`.status.heldEndpoints`,priority=1,description="Services whose endpoints the deletion guard holds"
 // +kubebuilder:printcolumn:name="Complete",type=date,JSONPath=`.status.lastCompleteSync`,description="age of the last complete view; refreshed at most every five minutes while Reachable is True"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type UpstreamCluster struct {
@@ -135,9 +118,11 @@ type KubernetesUpstream struct {
 
 // SecretKey is one key of a Secret in the same namespace.
 type SecretKey struct {
+	// Name is the Secret's name.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
+	// Key is the Secret's key that holds the kubeconfig.
 	// +optional
 	// +kubebuilder:default=kubeconfig
 	// +kubebuilder:validation:MinLength=1
@@ -153,7 +138,7 @@ type Addressing string
 const (
 	// AddressingPod uses the endpoints' own addresses.
 	AddressingPod Addressing = "Pod"
-	// AddressingNodePort uses ready nodes' internal addresses and the Service's node ports.
+	// AddressingNodePort uses the nodes' addresses, internal ones first, and the Service's node ports.
 	AddressingNodePort Addressing = "NodePort"
 	// AddressingLoadBalancer uses the Service's load balancer addresses and its ports.
 	AddressingLoadBalancer Addressing = "LoadBalancer"
@@ -164,7 +149,7 @@ type OpenStackUpstream struct {
 	// CloudsSecret names the Secret, in the UpstreamCluster's namespace, that holds a clouds.yaml.
 	CloudsSecret CloudsSecret `json:"cloudsSecret"`
 
-	// PollInterval is the time from one reading of the cloud to the next: a duration of at least 1s, such as 30s or 2m.
+	// PollInterval is the time from one reading of the cloud to the next: a duration from 1s to 1h, such as 30s or 2m.
 	// +optional
 	// +kubebuilder:default="30s"
 	// +kubebuilder:validation:MaxLength=32
@@ -174,7 +159,7 @@ type OpenStackUpstream struct {
 
 	// HealthInterval is after how long the members of a load balancer that shows no
 	// change are read again: Octavia doesn't show every change of a member's health on
-	// its load balancer or pool. A duration of at least 1s.
+	// its load balancer or pool. A duration from 1s to 24h.
 	// +optional
 	// +kubebuilder:default="15m"
 	// +kubebuilder:validation:MaxLength=32
@@ -196,9 +181,11 @@ type OpenStackUpstream struct {
 
 // CloudsSecret is one cloud of a clouds.yaml in a Secret in the same namespace.
 type CloudsSecret struct {
+	// Name is the Secret's name.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
+	// Key is the Secret's key that holds the clouds.yaml.
 	// +optional
 	// +kubebuilder:default=clouds.yaml
 	// +kubebuilder:validation:MinLength=1
@@ -218,11 +205,13 @@ type CloudsSecret struct {
 // ProjectSelection includes and excludes projects by name or id. An entry may be "*", which
 // stands for all; exclusion wins.
 type ProjectSelection struct {
+	// Include are the projects that are mirrored.
 	// +optional
 	// +kubebuilder:default={"*"}
 	// +kubebuilder:validation:MaxItems=1000
 	// +kubebuilder:validation:items:MaxLength=64
 	Include []string `json:"include,omitempty"`
+	// Exclude are those of them that aren't.
 	// +optional
 	// +kubebuilder:validation:MaxItems=1000
 	// +kubebuilder:validation:items:MaxLength=64
@@ -244,11 +233,13 @@ const (
 // NamespaceSelection includes and excludes namespaces by name. A name may be "*", which
 // stands for all; exclusion wins.
 type NamespaceSelection struct {
+	// Include are the namespaces that are mirrored.
 	// +optional
 	// +kubebuilder:default={"*"}
 	// +kubebuilder:validation:MaxItems=1000
 	// +kubebuilder:validation:items:MaxLength=63
 	Include []string `json:"include,omitempty"`
+	// Exclude are those of them that aren't.
 	// +optional
 	// +kubebuilder:default={"kube-system","gimbal-discovery","gimbal-contour","gimbal-monitoring"}
 	// +kubebuilder:validation:MaxItems=1000
@@ -259,11 +250,14 @@ type NamespaceSelection struct {
 // DeletionGuard holds deletions when more than MaxPercent of an upstream's Services
 // would be deleted within ten minutes. Upstreams with fewer than MinServices Services are not guarded.
 type DeletionGuard struct {
+	// MaxPercent is the share of the Services that may go within ten minutes. 0 holds every
+	// deletion, 100 none.
 	// +optional
 	// +kubebuilder:default=30
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	MaxPercent *int32 `json:"maxPercent,omitempty"`
+	// MinServices is the number of Services from which on an upstream is guarded.
 	// +optional
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=0
@@ -383,8 +377,10 @@ type UpstreamClusterStatus struct {
 
 // Refusal is one upstream object, or a part of one, that was not mirrored.
 type Refusal struct {
+	// Namespace is that of the upstream Service.
 	Namespace string `json:"namespace"`
-	Service   string `json:"service"`
+	// Service is the name of the upstream Service.
+	Service string `json:"service"`
 	// Reason is one word of a fixed set.
 	Reason string `json:"reason"`
 	// Message names the part, the reason and the way out.
