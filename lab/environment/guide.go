@@ -30,7 +30,7 @@ The tier is at http://%[1]s:8080. To try:
   kubectl gimbal status --context %[2]s
   kubectl --context %[2]s -n team-a get services,endpointslices
   kubectl --context %[3]s -n team-a scale deployment web --replicas 5
-  kubectl --context %[3]s -n team-a delete pod -l app=web --wait=false
+  kubectl --context %[3]s -n team-a rollout restart deployment web
   lab stop %[3]s apiserver     (and: lab start %[3]s apiserver)`,
 		in.state.Plan.Clusters[0].Node, in.central().Name(), first)
 }
