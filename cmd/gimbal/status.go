@@ -114,7 +114,7 @@ func statusTable(out io.Writer, rows []upstreamStatus, details bool) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", r.Name,
 			value(r, v1alpha1.ConditionAccepted), value(r, v1alpha1.ConditionReachable), value(r, v1alpha1.ConditionSynced), r.Reason,
-			r.View, r.Services, r.Endpoints, r.Waiting, r.Refused, r.HeldDeletions, servedBy)
+			r.View, r.Services, r.Endpoints, r.Waiting, r.Refused, r.HeldDeletions+r.HeldEndpoints, servedBy)
 	}
 	if err := w.Flush(); err != nil || !details {
 		return err
