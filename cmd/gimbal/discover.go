@@ -31,7 +31,7 @@ func (p *policyFlags) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&p.allow.InsecureTLS, "allow-insecure-upstreams", false, "accept credentials with insecure-skip-tls-verify, verify: false or http: anyone on the way can then be the upstream")
 	f.BoolVar(&p.allow.ExecPlugins, "allow-exec-credentials", false, "accept kubeconfigs with exec credentials: whoever writes the Secret then runs programs in the agent")
 	l := upstream.DefaultLimits()
-	f.IntVar(&p.limits.Services, "max-services", l.Services, "most Services, or load balancers, that one upstream may have; one with more isn't read on")
+	f.IntVar(&p.limits.Services, "max-services", l.Services, "most Services, or load balancers, that one upstream may have; with more it is TooLarge and stays as it was last seen")
 	f.IntVar(&p.limits.Slices, "max-endpointslices", l.Slices, "most EndpointSlices, or listeners or pools, that one upstream may have")
 	f.IntVar(&p.limits.Endpoints, "max-endpoints", l.Endpoints, "most endpoints, or members, that one upstream may have")
 	f.IntVar(&p.limits.Bytes, "max-bytes", l.Bytes, "about the most bytes of memory that the Services, and that the EndpointSlices, of one upstream may take")
@@ -104,9 +104,9 @@ same names. Replicas share the upstreams by Leases.`,
 	return cmd
 }
 
-// spareMemory lets the heap hold a fifth of garbage instead of its own size, unless the user has chosen. Most of
-// the heap is caches that stay, and nearly all time goes into waiting for API servers: what
-// the collector takes more of the processor isn't noticed, what it gives back of memory is.
+// spareMemory has garbage collected when the heap has grown by a fifth instead of by its own size, unless
+// GOGC is set. Most of the heap is caches that stay, and nearly all time goes into waiting for API servers, so
+// collecting more often costs little and saves much memory.
 func spareMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(20)

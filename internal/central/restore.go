@@ -43,7 +43,7 @@ func (d *RestoreDetector) Run(ctx context.Context) {
 	}
 }
 
-// look asks once. A failure is no news: the next answer tells.
+// look asks once. After a failure the next answer is compared with the last one before it.
 func (d *RestoreDetector) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, restoreInterval)
 	defer cancel()

@@ -135,5 +135,5 @@ func sharedMap(m map[string]string) map[string]string {
 }
 
 // shared returns s in an allocation that it shares with equal strings, of which the central
-// objects have many: lest every object holds its own copies.
+// objects have many.
 func shared(s string) string { return unique.Make(s).Value() }
