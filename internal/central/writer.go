@@ -109,11 +109,15 @@ type application struct {
 
 // waits reports whether a change has to wait for another that wasn't made.
 func (a *application) waits(c mirror.Change) bool {
-	if c.Service != nil {
+	switch {
+	case c.Service != nil:
 		return a.orphans // its deletion was refused
+	case a.blocked[c.Slice.Name]:
+		return true
+	case c.Verb != mirror.Delete, len(c.Why) > 0: // what is deleted for a reason is created again
+		return a.orphans
 	}
-	replaced := c.Verb == mirror.Delete && len(c.Why) > 0 // it is created again
-	return a.orphans && (c.Verb != mirror.Delete || replaced) || a.failed && c.Verb == mirror.Delete && len(c.Why) == 0 || a.blocked[c.Slice.Name]
+	return a.failed
 }
 
 // goesOn records an error and reports whether other changes can be made all the same.
