@@ -33,9 +33,9 @@ func (c *contact) confirmed(now time.Time, identity string) {
 	}
 }
 
-// lost records that the view can't be confirmed, and says whether that is news.
-func (c *contact) lost(err *upstream.Error, now time.Time) (news bool) {
-	news = c.complete || c.failure == nil || c.failure.Reason != err.Reason
+// lost records that the view can't be confirmed, and says whether that, or its reason, is new.
+func (c *contact) lost(err *upstream.Error, now time.Time) (isNew bool) {
+	isNew = c.complete || c.failure == nil || c.failure.Reason != err.Reason
 	if c.since.IsZero() {
 		c.since = now
 		if c.known {
@@ -43,12 +43,12 @@ func (c *contact) lost(err *upstream.Error, now time.Time) (news bool) {
 		}
 	}
 	c.complete, c.failure = false, err
-	return news
+	return isNew
 }
 
-// expires reports whether the upstream has just been out of contact for too long. One that
-// is being listed is in contact, however long that takes.
-func (c *contact) expires(after time.Duration, now time.Time) bool {
+// expire records that the upstream has been out of contact for too long, if it has, and
+// says whether that is new. One that is being listed is in contact, however long that takes.
+func (c *contact) expire(after time.Duration, now time.Time) bool {
 	if after <= 0 || c.expired || c.complete || c.failure == nil || c.since.IsZero() || now.Sub(c.since) <= after {
 		return false
 	}

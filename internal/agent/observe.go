@@ -33,13 +33,13 @@ func (a *Agent) Update(u upstream.Urgency, change func() []mirror.Key) {
 	a.enqueue(livePriority, a.change(func() []mirror.Key {
 		keys := change()
 		a.identify(true)
-		a.see(keys) // before anything is decided that takes the change into account
+		a.markLive(keys) // before anything is decided that takes the change into account
 		return keys
 	}))
 }
 
-// see records since when live changes wait to be written.
-func (a *Agent) see(keys []mirror.Key) {
+// markLive records since when live changes wait to be written.
+func (a *Agent) markLive(keys []mirror.Key) {
 	now := a.config.Clock.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -176,7 +176,7 @@ func (a *Agent) Complete() {
 	}
 	a.deciding.Unlock()
 	if !was.known {
-		a.use()
+		a.markUsable()
 	}
 	if was.expired || !was.known && a.hasStarted() {
 		a.Resync()
@@ -193,10 +193,10 @@ func (a *Agent) Polled(c upstream.Cycle) { a.config.Metrics.polled(a.config.Upst
 // Failed implements upstream.Observer.
 func (a *Agent) Failed(err *upstream.Error) {
 	a.deciding.Lock()
-	news := a.contact.lost(err, a.config.Clock.Now())
+	isNew := a.contact.lost(err, a.config.Clock.Now())
 	a.deciding.Unlock()
 	a.config.Metrics.failed(a.config.Upstream, err)
-	if news {
+	if isNew {
 		a.config.Logger.Warn("upstream can't be read; its Services stay as they are", "reason", err.Reason, "error", err.Error())
 		a.config.StatusChanged()
 	}
@@ -220,18 +220,18 @@ func (a *Agent) keepTime(ctx context.Context) {
 
 func (a *Agent) expire() {
 	a.deciding.Lock()
-	expires := a.contact.expires(a.config.StaleAfter, a.config.Clock.Now())
+	expired := a.contact.expire(a.config.StaleAfter, a.config.Clock.Now())
 	a.deciding.Unlock()
-	if expires {
+	if expired {
 		a.config.Logger.Warn("upstream expired: its endpoints are marked not ready", "staleAfter", a.config.StaleAfter)
-		a.use()
+		a.markUsable()
 		a.Resync()
 		a.config.StatusChanged()
 	}
 }
 
-// use lets the first pass begin.
-func (a *Agent) use() {
+// markUsable lets the first pass begin.
+func (a *Agent) markUsable() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	select {

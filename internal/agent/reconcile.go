@@ -47,7 +47,8 @@ func (a *Agent) reconcile(ctx context.Context, key mirror.Key, live bool) error 
 	return nil
 }
 
-// decide says what is to be done about a key.
+// decide says what is to be done about a key. The workers start when the upstream is known
+// or has expired, so that one which has said nothing yet changes nothing.
 func (a *Agent) decide(key mirror.Key) mirror.Decision {
 	a.deciding.RLock()
 	defer a.deciding.RUnlock()
@@ -59,7 +60,7 @@ func (a *Agent) decide(key mirror.Key) mirror.Decision {
 		Rules:        a.rules,
 		Namespace:    a.config.Namespaces.Has(key.Namespace),
 		Expired:      a.contact.expired,
-		OtherCluster: a.otherCluster() || !a.contact.known && !a.contact.expired, // of what has said nothing yet, all stays
+		OtherCluster: a.otherCluster(),
 	}, a.guards)
 }
 

@@ -37,7 +37,7 @@ func (a *Agent) workOn(ctx context.Context, key mirror.Key, priority int) {
 	a.mu.Unlock()
 	err := a.try(ctx, key, live)
 	if live {
-		a.timed(key, since, err)
+		a.observePropagation(key, since, err)
 	}
 	opts := priorityqueue.AddOpts{Priority: &priority}
 	switch {
@@ -52,7 +52,7 @@ func (a *Agent) workOn(ctx context.Context, key mirror.Key, priority int) {
 		opts.RateLimited = true
 		a.queue.AddWithOpts(opts, key)
 	}
-	a.passed(key)
+	a.markLookedAt(key)
 }
 
 func (a *Agent) try(ctx context.Context, key mirror.Key, live bool) (err error) {
@@ -76,8 +76,8 @@ func (a *Agent) panicked(key mirror.Key, err error) {
 	a.config.Logger.Error("a Service makes the agent panic; it is tried again", "key", key.String(), "error", err, "stack", stack)
 }
 
-// timed observes how long a live change took to be written, retries included.
-func (a *Agent) timed(key mirror.Key, since time.Time, err error) {
+// observePropagation observes how long a live change took to be written, retries included.
+func (a *Agent) observePropagation(key mirror.Key, since time.Time, err error) {
 	if err == nil {
 		a.config.Metrics.propagated(a.config.Upstream, a.config.Clock.Since(since))
 		return
@@ -87,8 +87,8 @@ func (a *Agent) timed(key mirror.Key, since time.Time, err error) {
 	a.mu.Unlock()
 }
 
-// passed records that a key has been looked at.
-func (a *Agent) passed(key mirror.Key) {
+// markLookedAt records that a key has been looked at.
+func (a *Agent) markLookedAt(key mirror.Key) {
 	a.mu.Lock()
 	delete(a.first, key)
 	settles := !a.settled && len(a.first) == 0
