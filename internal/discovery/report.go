@@ -155,7 +155,7 @@ func (c *controller) writeStatus(ctx context.Context, t *tenure, uc, before *v1a
 	if equality.Semantic.DeepEqual(before.Status, uc.Status) {
 		return again, nil
 	}
-	if since := c.clock.Since(t.statusWritten); sameConditions(before.Status, uc.Status) && since < statusPause {
+	if since := c.clock.Since(t.statusWritten); onlyCountsDiffer(before.Status, uc.Status) && since < statusPause {
 		return reconcile.Result{RequeueAfter: statusPause - since}, nil
 	}
 	before.ResourceVersion, before.Finalizers, before.Annotations = uc.ResourceVersion, uc.Finalizers, uc.Annotations
@@ -166,7 +166,9 @@ func (c *controller) writeStatus(ctx context.Context, t *tenure, uc, before *v1a
 	return again, nil
 }
 
-func sameConditions(a, b v1alpha1.UpstreamClusterStatus) bool {
+// onlyCountsDiffer reports whether two statuses say the same but for messages, and counts
+// that may wait.
+func onlyCountsDiffer(a, b v1alpha1.UpstreamClusterStatus) bool {
 	return a.HeldDeletions == b.HeldDeletions && a.HeldEndpoints == b.HeldEndpoints && a.Identity == b.Identity && a.Refused == b.Refused &&
 		slices.EqualFunc(a.Conditions, b.Conditions, func(x, y metav1.Condition) bool {
 			return x.Type == y.Type && x.Status == y.Status && x.Reason == y.Reason && x.ObservedGeneration == y.ObservedGeneration

@@ -20,8 +20,8 @@ type requests struct {
 	synced  []toolscache.InformerSynced
 }
 
-// after has the queue opened only after a handler has been told of everything that was there.
-func (r *requests) after(synced toolscache.InformerSynced) {
+// openAfter has the queue opened only after a handler has been told of everything that was there.
+func (r *requests) openAfter(synced toolscache.InformerSynced) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.synced = append(r.synced, synced)

@@ -64,7 +64,7 @@ func (c *controller) watch(ctx context.Context, mgr manager.Manager, kind client
 	if err != nil {
 		return fmt.Errorf("watching %T: %w", kind, err)
 	}
-	c.requests.after(registration.HasSynced)
+	c.requests.openAfter(registration.HasSynced)
 	return nil
 }
 
