@@ -224,7 +224,7 @@ func (a *Agent) ConfirmIdentity(identity string) bool {
 	a.deciding.Lock()
 	ok := a.contact.complete && identity == a.config.Source.Identity()
 	if ok {
-		a.contact.identity = identity
+		a.contact.identity, a.contact.other = identity, false
 		a.noteAll()
 	}
 	a.deciding.Unlock()

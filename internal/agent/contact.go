@@ -16,6 +16,7 @@ type contact struct {
 	// isn't. An earlier agent's last view doesn't tell: its time in the status may be minutes old.
 	since    time.Time
 	expired  bool
+	other    bool   // another cluster answered at last
 	identity string // of the cluster that the central objects are of; "" if that isn't known
 	answers  string // the identity that the source has now; "" if it has none
 	answered string // the same, or the one that a watch has just seen go
@@ -71,7 +72,7 @@ func (c *contact) answersAs(identity string, live bool) (news bool) {
 	return news
 }
 
-// other reports whether the source reads another cluster than the central objects are of.
-func (c *contact) other(identity string) bool {
+// differs reports whether an identity is that of another cluster than the central objects are of.
+func (c *contact) differs(identity string) bool {
 	return c.identity != "" && identity != "" && identity != c.identity
 }

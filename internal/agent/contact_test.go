@@ -201,6 +201,15 @@ func TestAnotherClustersIdentityThatIsMadeAnewIsNotConfirmed(t *testing.T) {
 	}
 }
 
+// The right cluster is back, without a Service that it lost while the other one answered.
+func TestTheRightClusterIsBack(t *testing.T) {
+	web, gone := key("web"), key("gone")
+	s := serve(t, service(web, 2), service(gone, 2))
+	s.source.Replace(t, "beta", service(web, 2))
+	s.source.Replace(t, "alpha", service(web, 2))
+	s.until(t, "the Service that is gone is deleted", func(s agent.Snapshot) bool { return s.Services == 1 })
+}
+
 func TestAnotherClusterIsToldAtOnce(t *testing.T) {
 	var told atomic.Int64
 	s := newServed(t)

@@ -150,7 +150,7 @@ func (a *Agent) noteOne(key mirror.Key) (err error) {
 // otherCluster reports whether the source reads another cluster than the central objects
 // are of. It is called with deciding held.
 func (a *Agent) otherCluster() bool {
-	return a.contact.other(cmp.Or(a.config.Source.Identity(), a.contact.answered))
+	return a.contact.differs(cmp.Or(a.config.Source.Identity(), a.contact.answered))
 }
 
 // identify takes in which cluster the source reads now; live says that a watch has seen it
@@ -159,8 +159,14 @@ func (a *Agent) identify(live bool) {
 	if !a.contact.answersAs(a.config.Source.Identity(), live) {
 		return
 	}
-	if a.otherCluster() {
+	was := a.contact.other
+	a.contact.other = a.otherCluster()
+	switch {
+	case a.contact.other:
 		a.config.Logger.Warn("another cluster answers: nothing is written until that is confirmed", "was", a.contact.identity, "is", a.contact.answers)
+	case was: // what changed meanwhile hasn't been noted
+		a.noteAll()
+		a.Resync()
 	}
 	a.config.StatusChanged()
 }
