@@ -159,7 +159,13 @@ func (c *controller) writeStatus(ctx context.Context, t *tenure, uc, before *v1a
 		return reconcile.Result{RequeueAfter: statusPause - since}, nil
 	}
 	before.ResourceVersion, before.Finalizers, before.Annotations = uc.ResourceVersion, uc.Finalizers, uc.Annotations
-	if err := c.client.Status().Patch(ctx, uc, client.MergeFrom(before)); err != nil {
+	if ctx.Err() != nil {
+		return reconcile.Result{}, nil
+	}
+	// What has begun is finished though the replica is asked to end.
+	write, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusGrace)
+	defer cancel()
+	if err := c.client.Status().Patch(write, uc, client.MergeFrom(before)); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	t.statusWritten = c.clock.Now()

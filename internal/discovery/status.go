@@ -20,6 +20,8 @@ const (
 	statusHeartbeat = 5 * time.Minute
 	// statusPause is the least time between two writes of which only the counts differ.
 	statusPause = 10 * time.Second
+	// statusGrace is how long a write that has begun may take when the replica is asked to end.
+	statusGrace = 2 * time.Second
 )
 
 // Reasons of the conditions Reachable and Synced besides upstream.Reason.
