@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,6 +132,38 @@ func TestOneDeletionCostsTheGuardAConstantNumberOfLookUps(t *testing.T) {
 	if asked := s.source.Asked() - before; asked > 100*20 {
 		t.Errorf("100 deletions among 1,000 Services took %d look-ups, want at most 20 each", asked)
 	}
+}
+
+// What is left of a Service, since a policy refuses to have it deleted, is no deletion that is due.
+func TestDeletionsThatHappenedInPartAreNotHeld(t *testing.T) {
+	all, keys := many(20)
+	s := serve(t, all...)
+	s.cluster.Inject(refusing(func(r centraltest.Request) bool { return r.Verb == "delete" && r.Resource == "endpointslices" }))
+	s.source.Remove(t, keys[:6]...)
+	s.until(t, "6 Services are gone and their slices aren't", func(s agent.Snapshot) bool { return s.Services == 14 && s.Rejected.Services == 6 })
+	s.source.Set(t, service(keys[10], 2))
+	s.ready(t, keys[10], 2)
+	if got := s.Snapshot(); got.HeldDeletions > 0 {
+		t.Errorf("%d deletions are held", got.HeldDeletions)
+	}
+}
+
+// A policy takes away what Gimbal knows its Services by.
+func TestAnObjectThatAPolicyDisownsIsTold(t *testing.T) {
+	s := newServed(t)
+	s.cluster.Mutate(func(resource string, o *unstructured.Unstructured) {
+		if resource == "services" {
+			labels := o.GetLabels()
+			delete(labels, mirror.LabelBackend)
+			o.SetLabels(labels)
+		}
+	})
+	s.source.Put(service(key("web"), 1))
+	s.start(t)
+	s.settle(t)
+	s.until(t, "it is told", func(s agent.Snapshot) bool {
+		return s.Rejected.Services == 1 && strings.Contains(s.Rejected.Message, "admission policy")
+	})
 }
 
 func TestAServiceWhoseSourceAnnotationIsRemovedIsTold(t *testing.T) {

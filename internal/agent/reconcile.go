@@ -27,6 +27,7 @@ func (a *Agent) reconcile(ctx context.Context, key mirror.Key, live bool) error 
 		Careful:  a.config.Past.NamesTaken[key] || a.refusals.Has(key, mirror.ReasonNameTaken),
 		Rehearse: !a.hasSettled() && !live && !a.isLive(key), // what has just changed is to be written
 	})
+	a.carriedOut(key, d, result)
 	switch {
 	case result.Err != nil:
 		if !errors.Is(result.Err, central.ErrBehind) && !errors.Is(result.Err, central.ErrNotLeading) {
@@ -43,7 +44,6 @@ func (a *Agent) reconcile(ctx context.Context, key mirror.Key, live bool) error 
 	if d.Judged {
 		a.setRefusals(key, d.Refusals)
 	}
-	a.carriedOut(key, d)
 	return nil
 }
 
@@ -64,15 +64,15 @@ func (a *Agent) decide(key mirror.Key) mirror.Decision {
 	}, a.guards)
 }
 
-// carriedOut tells the guards what has happened, and what is due now.
-func (a *Agent) carriedOut(key mirror.Key, d mirror.Decision) {
+// carriedOut tells the guards what has happened, and what is due now. It may have happened in part.
+func (a *Agent) carriedOut(key mirror.Key, d mirror.Decision, r central.Result) {
 	if len(d.Changes) == 0 {
 		return
 	}
 	a.deciding.Lock()
 	a.noteChanged(key)
 	a.deciding.Unlock()
-	if d.Deletes && d.Action == mirror.Apply {
+	if d.Deletes && d.Action == mirror.Apply && r.Err == nil && len(r.Refused) == 0 {
 		a.config.Logger.Info("deleted a Service that the upstream no longer has, or that isn't mirrored any more", "key", key.String())
 	}
 	a.config.StatusChanged()

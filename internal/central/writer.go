@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +29,9 @@ var (
 	ErrBehind = errors.New("the view of the central cluster was behind")
 	// ErrTaken says that an object of the name exists and isn't the owner's.
 	ErrTaken = errors.New("the name is taken by a foreign object")
+	// ErrDisowned says that the API server made something else of a write than an object of the owner's.
+	ErrDisowned = errors.New("an admission policy removes or changes the label or the annotation by which Gimbal knows its objects: " +
+		"exempt Gimbal's ServiceAccount from it, and delete the object")
 	// ErrNotLeading says that another replica may write by now.
 	ErrNotLeading = errors.New("the Lease isn't held any more")
 )
@@ -134,9 +138,20 @@ func (a *application) goesOn(c mirror.Change, err error) bool {
 	if a.result.Err == nil || errors.Is(a.result.Err, ErrBehind) {
 		a.result.Err = err
 	}
-	// To delete what makes room for another is a part of adding that.
-	a.failed = a.failed || c.Verb != mirror.Delete || len(c.Why) > 0
+	a.failed = a.failed || adds(c)
 	return errors.Is(err, ErrBehind) || !unreachable(err)
+}
+
+// adds reports whether traffic may need a change before something else is deleted: a webhook that
+// is down for Services keeps their labels as they are, and no endpoint that is gone.
+func adds(c mirror.Change) bool {
+	switch {
+	case c.Service != nil && c.Verb == mirror.Update:
+		return slices.Contains(c.Why, "ports")
+	case c.Verb == mirror.Delete:
+		return len(c.Why) > 0 // to delete what makes room for another is a part of adding that
+	}
+	return true
 }
 
 // unreachable reports whether an error is about the API server as a whole, so that to go on
@@ -156,13 +171,15 @@ func objectOf(c mirror.Change) metav1.Object {
 // isRefused reports whether an answer of the central cluster is one that a retry at once can't mend.
 func isRefused(err error) bool {
 	switch {
-	case errors.Is(err, ErrTaken), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err),
+	case errors.Is(err, ErrTaken), errors.Is(err, ErrDisowned), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err),
 		apierrors.IsMethodNotSupported(err):
 		return true
 	case apierrors.IsForbidden(err):
 		return !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 	}
-	return err != nil && strings.Contains(err.Error(), "etcdserver: request is too large")
+	// The central etcd's bound, and that of its client.
+	return err != nil && (strings.Contains(err.Error(), "etcdserver: request is too large") ||
+		strings.Contains(err.Error(), "trying to send message larger than max"))
 }
 
 // make carries out one change.
@@ -185,8 +202,7 @@ func (a *application) make(ctx context.Context, c mirror.Change) error {
 		return err
 	}
 	a.owner = got.UID
-	a.take(c.Service, got)
-	return nil
+	return a.take(c, c.Service, got)
 }
 
 // service sends one change of a Service.
@@ -216,8 +232,7 @@ func (a *application) slice(ctx context.Context, c mirror.Change) error {
 	if err = a.answered(endpointSlices, c, err); err != nil || c.Verb == mirror.Delete {
 		return err
 	}
-	a.take(c.Slice, got)
-	return nil
+	return a.take(c, c.Slice, got)
 }
 
 // sendSlice sends one change of an EndpointSlice.
@@ -236,11 +251,15 @@ func (w *Writer) sendSlice(ctx context.Context, c mirror.Change, dryRun []string
 	return nil, client.Delete(ctx, c.Slice.Name, preconditions(c.Slice))
 }
 
-// take puts an answer into the view.
-func (w *Writer) take(sent, got metav1.Object) {
+// take puts an answer into the view, which keeps no object that isn't the owner's any more.
+func (w *Writer) take(c mirror.Change, sent, got metav1.Object) error {
 	answer, differs := mirror.AnswerTo(sent, got)
 	w.options.View.Put(got)
+	if _, ok := w.options.Owner.KeyOf(got); !ok {
+		return fmt.Errorf("%s %s/%s: %w", c.Verb, got.GetNamespace(), got.GetName(), ErrDisowned)
+	}
 	w.options.View.Answered(got.GetUID(), answer, differs)
+	return nil
 }
 
 // rehearse reports whether an update would have no effect, and remembers that.

@@ -163,6 +163,35 @@ func TestDeletionsWaitForAdditionsThatFailForNow(t *testing.T) {
 	}
 }
 
+// A webhook that is down refuses nothing for good, but may stay so for long.
+func TestEndpointsGoneUpstreamLeaveThoughTheServiceCannotBeUpdated(t *testing.T) {
+	renamed := func(s *mirror.Service) *mirror.Service {
+		s.Ports[0].Name, s.Slices[0].Ports[0].Name = "web", "web"
+		return s
+	}
+	for name, tc := range map[string]struct {
+		next   *mirror.Service
+		slices int
+	}{
+		"labels": {labelled(said(1)), 1},
+		"ports":  {renamed(said(1)), 2}, // whose endpoints have other ports: what is there has to do
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWriting(t, said(1, 1))
+			w.cluster.Inject(func(_ context.Context, r centraltest.Request) error {
+				if is("patch", "services")(r) {
+					return apierrors.NewInternalError(errors.New("failed calling webhook"))
+				}
+				return nil
+			})
+			r := w.apply(t, tc.next, central.ApplyOptions{})
+			if got := w.holds(t); r.Err == nil || len(got) != tc.slices {
+				t.Errorf("result %+v, slices %v, want an error and %d slices", r, got, tc.slices)
+			}
+		})
+	}
+}
+
 func TestSlicesAreNotMadeWithoutTheirService(t *testing.T) {
 	w := newWriting(t, nil)
 	w.cluster.Inject(refuse(is("create", "services")))
@@ -294,6 +323,7 @@ func TestWhatTheCentralClusterRefuses(t *testing.T) {
 		"a bad request":    {apierrors.NewBadRequest("no"), true},
 		"too large":        {apierrors.NewRequestEntityTooLargeError("no"), true},
 		"etcd's limit":     {apierrors.NewInternalError(errors.New("etcdserver: request is too large")), true},
+		"etcd's client's":  {apierrors.NewInternalError(errors.New("trying to send message larger than max (3000000 vs. 2097152)")), true},
 		"forbidden":        {apierrors.NewForbidden(schema.GroupResource{}, "", nil), true},
 		"terminating":      {terminating, false},
 		"too many":         {apierrors.NewTooManyRequests("later", 0), false},

@@ -149,6 +149,7 @@ func TestDesiredAnnotations(t *testing.T) {
 		refused    int
 	}{
 		"port list":      {h2, "80, https,grpc-web", true, 0},
+		"of many ports":  {h2, strings.Repeat("some-port-name,", 5000), true, 0},
 		"other protocol": {"projectcontour.io/upstream-protocol.spdy", "80", false, 0},
 		"other Contour":  {"projectcontour.io/max-connections", "1", false, 0},
 		"other":          {"kubectl.kubernetes.io/last-applied-configuration", "{}", false, 0},
@@ -284,8 +285,8 @@ func TestRefusalsAreBounded(t *testing.T) {
 
 func TestLabelsAreBounded(t *testing.T) {
 	o, refused := east.Desired(webWith(func(s *Service) {
-		for i := range 200 {
-			s.Labels[fmt.Sprintf("l%03d", i)] = ""
+		for i := range maxLabels + 100 {
+			s.Labels[fmt.Sprintf("l%04d", i)] = ""
 		}
 	}))
 	if len(o.Service.Labels) != maxLabels+2 || len(refused) != 1 {

@@ -7,15 +7,17 @@ import (
 )
 
 const (
-	// maxLabels is how many of an upstream Service's labels are copied.
-	maxLabels = 64
+	// maxLabels is how many of an upstream Service's labels are copied. The API has no such bound;
+	// this one keeps the object well below the size that the central etcd takes.
+	maxLabels = 1000
 
 	// protocolPrefix begins the annotations by which Contour learns a Service port's
 	// protocol. Their values are port names and numbers, separated by commas.
 	// https://projectcontour.io/docs/main/config/annotations/#contour-specific-service-annotations
 	protocolPrefix = "projectcontour.io/upstream-protocol."
-	// maxProtocolValue has room for 100 port names of usual length, in bytes.
-	maxProtocolValue = 2048
+	// maxProtocolValue is in bytes. The API takes 256 KiB of annotations, keys included, and
+	// there are three of these; it leaves room for ours and for others'.
+	maxProtocolValue = 80 << 10
 )
 
 // protocols are those that Contour knows.
@@ -116,7 +118,7 @@ func serviceAnnotations(s *Service, id identity, out *refusals) map[string]strin
 			continue
 		}
 		if !isPortList(v) {
-			out.add(ReasonInvalidLabel, "annotation %s with the value %s isn't a list of ports; write port names or numbers, separated by commas", key, quote(v))
+			out.add(ReasonInvalidLabel, "annotation %s with the value %s isn't a list of ports of at most %d bytes; write port names or numbers, separated by commas", key, quote(v), maxProtocolValue)
 			continue
 		}
 		annotations[key] = v

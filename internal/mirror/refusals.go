@@ -84,5 +84,6 @@ func bound(s string, n int) string {
 // slices, a foreign object has.
 func NameTaken(backend string, k Key) Refusal {
 	return Refusal{Key: k, Reason: ReasonNameTaken, Message: fmt.Sprintf(
-		"Service %s/%s, or an EndpointSlice of it, exists in the central cluster and isn't Gimbal's; rename or delete it, or rename the upstream's Service", k.Namespace, ServiceName(backend, k))}
+		"Service %s/%s, or an EndpointSlice of it, exists in the central cluster and isn't Gimbal's, or an admission policy took the label %s or the annotation %s from it; "+
+			"rename or delete it, or rename the upstream's Service", k.Namespace, ServiceName(backend, k), LabelBackend, AnnotationSource)}
 }
