@@ -31,7 +31,7 @@ func measureServices(ctx context.Context, o options, r *report) error {
 		return err
 	}
 	defer w.close()
-	return w.measureMemory(250)(ctx, r)
+	return w.measureMemory(120)(ctx, r)
 }
 
 // syncedWorld returns a world whose first sync is done.

@@ -126,8 +126,8 @@ func (w *world) measureSync(ctx context.Context, r *report) error {
 	ratio := float64(ratios.at(50)) / 1000
 	r.add(row{
 		what:   fmt.Sprintf("First sync of %s, median of %d", w.size, w.rounds),
-		figure: fmt.Sprintf("%s (%s), %.2f × the plain client's; %s of its own CPU time", short(gimbal.at(50)), gimbal.list(), ratio, short(cpu.at(50))), bar: "1.3 ×",
-		plain: fmt.Sprintf("%s (%s) by 16 workers", short(plain.at(50)), plain.list()), met: ratio <= 1.3,
+		figure: fmt.Sprintf("%s (%s), %.2f × the plain client's; %s of its own CPU time", short(gimbal.at(50)), gimbal.list(), ratio, short(cpu.at(50))), bar: "1.15 ×",
+		plain: fmt.Sprintf("%s (%s) by 16 workers", short(plain.at(50)), plain.list()), met: ratio <= 1.15,
 	})
 	return nil
 }
@@ -198,7 +198,11 @@ func (w *world) measureRestart(ctx context.Context, r *report) error {
 	now, peak := w.rss()
 	r.add(row{
 		what:   fmt.Sprintf("A restart with nothing changed: from readiness until a fresh change is seen centrally, median of %d", restarts),
-		figure: fmt.Sprintf("%s (%s; ready after %s)", short(fresh.at(50)), fresh.list(), short(starts.at(50))), bar: "1 s", met: fresh.at(50) <= time.Second,
+		figure: fmt.Sprintf("%s (%s)", short(fresh.at(50)), fresh.list()), bar: "1 s", met: fresh.at(50) <= time.Second,
+	})
+	r.add(row{
+		what:   "… from its start until it is ready",
+		figure: fmt.Sprintf("%s (%s)", short(starts.at(50)), starts.list()), bar: "300 ms", met: starts.at(50) <= 300*time.Millisecond,
 	})
 	r.add(row{
 		what: "Writes of these restarts, by the API server's count, besides the fresh changes'", figure: fmt.Sprint(writes), bar: "0", met: writes == 0,
