@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,7 +83,7 @@ same names. Replicas share the upstreams by Leases.`,
 			}
 			options.Namespace, options.Logger, options.Clock = central.namespace, logger, clock.RealClock{}
 			options.Registerer = metrics.Registry
-			spareMemory()
+			spareMemory(cmd.Context())
 			logger.Info("gimbal discover", "version", buildVersion(), "namespace", central.namespace, "identity", options.Identity)
 			return discovery.Run(cmd.Context(), options)
 		},
@@ -102,13 +100,4 @@ same names. Replicas share the upstreams by Leases.`,
 	f.DurationVar(&options.LeaseDuration, "lease-duration", 15*time.Second, "after how long without a sign of life another replica takes an upstream over")
 	f.StringVar(&options.Identity, "identity", "", "name of this replica in Leases (default: host name and process id)")
 	return cmd
-}
-
-// spareMemory has garbage collected when the heap has grown by a fifth instead of by its own size, unless
-// GOGC is set. Most of the heap is caches that stay, and nearly all time goes into waiting for API servers, so
-// collecting more often costs little and saves much memory.
-func spareMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(20)
-	}
 }

@@ -113,7 +113,7 @@ func New(c Config) *Agent {
 		failures: map[mirror.Key]failure{},
 	}
 	owner := central.Upstream(c.Upstream)
-	a.view = central.NewView(central.ViewOptions{Client: c.Client, Owner: owner, Update: a.centralUpdate})
+	a.view = central.NewView(central.ViewOptions{Client: c.Client, Owner: owner, Update: a.centralUpdate, Answer: func(change func() []mirror.Key) { a.change(change) }})
 	a.writer = central.NewWriter(central.WriterOptions{
 		Client: c.Client, View: a.view, Owner: owner, Leads: c.Leads, Count: c.Metrics.Written(c.Upstream),
 	})

@@ -64,14 +64,11 @@ func (a *Agent) decide(key mirror.Key) mirror.Decision {
 	}, a.guards)
 }
 
-// carriedOut tells the guards what has happened, and what is due now. It may have happened in part.
+// carriedOut tells that something was written, be it in part.
 func (a *Agent) carriedOut(key mirror.Key, d mirror.Decision, r central.Result) {
 	if len(d.Changes) == 0 {
 		return
 	}
-	a.deciding.Lock()
-	a.noteChanged(key)
-	a.deciding.Unlock()
 	if d.Deletes && d.Action == mirror.Apply && r.Err == nil && len(r.Refused) == 0 {
 		a.config.Logger.Info("deleted a Service that the upstream no longer has, or that isn't mirrored any more", "key", key.String())
 	}

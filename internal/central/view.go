@@ -21,6 +21,8 @@ type ViewOptions struct {
 	// Update has the view changed: it calls change once, before it returns, which makes the
 	// change and returns the keys that it touches. relisted says that a listing found them.
 	Update func(relisted bool, change func() []mirror.Key)
+	// Answer, if it isn't nil, has the view changed by the answer to an own write, as Update does.
+	Answer func(change func() []mirror.Key)
 }
 
 // View is what an owner has in the central cluster: its Services and EndpointSlices,
@@ -132,30 +134,46 @@ func (v *View) Counts() (services, endpoints, ready int) {
 // Put takes in an object that a write or a read of the API server answered with, unless a
 // newer one is already known.
 func (v *View) Put(o metav1.Object) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	switch o := o.(type) {
-	case *corev1.Service:
-		v.see(services, o.ResourceVersion)
-		put(v, v.services, mirror.TrimService(o), false)
-	case *discoveryv1.EndpointSlice:
-		v.see(endpointSlices, o.ResourceVersion)
-		put(v, v.slices, mirror.TrimSlice(o), false)
-	}
+	v.answer(func() []mirror.Key {
+		switch o := o.(type) {
+		case *corev1.Service:
+			v.see(services, o.ResourceVersion)
+			return put(v, v.services, mirror.TrimService(o), false)
+		case *discoveryv1.EndpointSlice:
+			v.see(endpointSlices, o.ResourceVersion)
+			return put(v, v.slices, mirror.TrimSlice(o), false)
+		}
+		return nil
+	})
 }
 
 // Drop forgets an object that the API server says is gone.
 func (v *View) Drop(o metav1.Object) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	switch o := o.(type) {
-	case *corev1.Service:
-		v.noteDropped(services, o.UID)
-		drop(v, v.services, o)
-	case *discoveryv1.EndpointSlice:
-		v.noteDropped(endpointSlices, o.UID)
-		drop(v, v.slices, o)
+	v.answer(func() []mirror.Key {
+		switch o := o.(type) {
+		case *corev1.Service:
+			v.noteDropped(services, o.UID)
+			return drop(v, v.services, o)
+		case *discoveryv1.EndpointSlice:
+			v.noteDropped(endpointSlices, o.UID)
+			return drop(v, v.slices, o)
+		}
+		return nil
+	})
+}
+
+// answer makes a change that an answer tells of.
+func (v *View) answer(change func() []mirror.Key) {
+	locked := func() []mirror.Key {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return change()
 	}
+	if v.options.Answer == nil {
+		locked()
+		return
+	}
+	v.options.Answer(locked)
 }
 
 // noteDropped keeps a listing that is under way from bringing an object back. The caller holds v.mu.
