@@ -134,6 +134,21 @@ func TestOneDeletionCostsTheGuardAConstantNumberOfLookUps(t *testing.T) {
 	}
 }
 
+// As many as may go at once do go, though the view of the central cluster is ahead of the guard.
+func TestDeletionsUpToTheLimitAreNotHeldWhileTheyHappen(t *testing.T) {
+	all, keys := many(100)
+	s := newServed(t)
+	s.config.Workers = 16
+	s.source.Put(all...)
+	s.start(t)
+	s.settle(t)
+	s.source.Remove(t, keys[:30]...)
+	s.until(t, "30 of 100 are gone", func(s agent.Snapshot) bool { return s.Services == 70 || s.HeldDeletions > 0 })
+	if held := s.Snapshot().HeldDeletions; held > 0 {
+		t.Errorf("%d deletions are held", held)
+	}
+}
+
 // What is left of a Service, since a policy refuses to have it deleted, is no deletion that is due.
 func TestDeletionsThatHappenedInPartAreNotHeld(t *testing.T) {
 	all, keys := many(20)
