@@ -55,8 +55,7 @@ type Config struct {
 
 // Past is what an earlier agent of the upstream left behind, as the status has it.
 type Past struct {
-	// HeldDeletions and LossesRaised say what was in force.
-	HeldDeletions, LossesRaised bool
+	mirror.InForce
 	// NamesTaken are keys whose central names were found taken.
 	NamesTaken map[mirror.Key]bool
 	// LastView is when the view was last known to be complete; zero if never.
@@ -105,7 +104,7 @@ func New(c Config) *Agent {
 		config:   c,
 		refusals: newRefusals(c.Clock.Now),
 		usable:   make(chan struct{}),
-		guards:   mirror.NewGuards(c.Guard, c.HoldLosses, c.Past.HeldDeletions, c.Past.LossesRaised),
+		guards:   mirror.NewGuards(c.Guard, c.HoldLosses, c.Past.InForce),
 		rules:    c.Rules,
 		contact:  newContact(c),
 		seen:     map[mirror.Key]time.Time{},

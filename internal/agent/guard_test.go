@@ -27,7 +27,7 @@ func TestManyDeletionsAreHeldUntilConfirmed(t *testing.T) {
 	if confirmed, due := s.ConfirmDeletions(6); confirmed || due != 7 {
 		t.Errorf("6 confirmed of 7: %v, %d due", confirmed, due)
 	}
-	s.restart(t, agent.Past{HeldDeletions: true})
+	s.restart(t, agent.Past{InForce: mirror.InForce{Deletions: true}})
 	s.settle(t)
 	s.until(t, "7 are held after a restart", func(s agent.Snapshot) bool { return s.HeldDeletions == 7 })
 	if got := len(s.inCentral(t)); got != 20 {
@@ -87,7 +87,7 @@ func TestManyServicesLosingEndpointsAreTold(t *testing.T) {
 	if confirmed, _ := s.ConfirmLosses(7); confirmed {
 		t.Error("losses are confirmed that aren't held")
 	}
-	s.restart(t, agent.Past{LossesRaised: true})
+	s.restart(t, agent.Past{InForce: mirror.InForce{LossesRaised: true}})
 	s.settle(t)
 	s.until(t, "they are told after a restart", func(s agent.Snapshot) bool { return s.LossesRaised && s.Lost == 7 })
 	s.source.Set(t, all[:7]...)

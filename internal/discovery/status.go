@@ -90,10 +90,9 @@ func reportCounts(status *v1alpha1.UpstreamClusterStatus, s agent.Snapshot) {
 // pastOf returns what an earlier agent left behind, as far as the status tells.
 func pastOf(status *v1alpha1.UpstreamClusterStatus) agent.Past {
 	past := agent.Past{
-		HeldDeletions: status.HeldDeletions > 0,
-		LossesRaised:  raised(status),
-		NamesTaken:    map[mirror.Key]bool{},
-		Identity:      status.Identity,
+		InForce:    mirror.InForce{Deletions: status.HeldDeletions > 0, Losses: status.HeldEndpoints > 0, LossesRaised: raised(status)},
+		NamesTaken: map[mirror.Key]bool{},
+		Identity:   status.Identity,
 	}
 	for _, r := range status.Refusals {
 		if r.Reason == string(mirror.ReasonNameTaken) {

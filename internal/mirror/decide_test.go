@@ -11,7 +11,7 @@ import (
 
 // judged returns guards that have judged what is due for web, beside others of its upstream.
 func judged(said *Service, current Objects, r Rules, holdLosses bool) *Guards {
-	g := NewGuards(GuardLimit{MaxPercent: 0, MinServices: 2}, holdLosses, false, false)
+	g := NewGuards(GuardLimit{MaxPercent: 0, MinServices: 2}, holdLosses, InForce{})
 	g.Note(web().Key, said, Holding{Service: current.Service != nil, Ready: ready(current)}, r, time.Unix(0, 0))
 	g.Judge(1, time.Unix(0, 0))
 	return g
@@ -33,10 +33,10 @@ func TestDecide(t *testing.T) {
 		}
 	})
 	held := func(r Rules, said *Service, o Objects) *Guards {
-		return NewGuards(GuardLimit{}, true, false, false).guarded(r, said, o)
+		return NewGuards(GuardLimit{}, true, InForce{}).guarded(r, said, o)
 	}
 	reported := func(r Rules, said *Service, o Objects) *Guards {
-		return NewGuards(GuardLimit{}, false, false, false).guarded(r, said, o)
+		return NewGuards(GuardLimit{}, false, InForce{}).guarded(r, said, o)
 	}
 	free := func(r Rules, said *Service, o Objects) *Guards { return judged(said, o, r, true) }
 	ready := World{Rules: east, Namespace: true}
@@ -103,7 +103,7 @@ func short(changes []Change) string {
 // upstream expires, and it is back: the five stay held.
 func TestExpiryKeepsAHold(t *testing.T) {
 	all, now := keys(10), time.Unix(0, 0)
-	g := NewGuards(GuardLimit{MaxPercent: 30, MinServices: 10}, false, false, false)
+	g := NewGuards(GuardLimit{MaxPercent: 30, MinServices: 10}, false, InForce{})
 	note := func(gone []Key) {
 		for _, k := range all {
 			var said *Service

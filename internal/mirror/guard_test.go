@@ -177,12 +177,12 @@ func TestLosses(t *testing.T) {
 		}
 	}
 	t.Run("few", func(t *testing.T) {
-		l := NewLosses(limit, false, false)
+		l := NewLosses(limit, false, InForce{})
 		lose(l, all[:6]...)
 		raised(t, l, false, 6)
 	})
 	t.Run("many are told until they are back", func(t *testing.T) {
-		l := NewLosses(limit, false, false)
+		l := NewLosses(limit, false, InForce{})
 		lose(l, all[:10]...)
 		raised(t, l, true, 10)
 		now = now.Add(3 * GuardWindow)
@@ -195,14 +195,14 @@ func TestLosses(t *testing.T) {
 		raised(t, l, false, 6)
 	})
 	t.Run("one by one", func(t *testing.T) {
-		l := NewLosses(limit, false, false)
+		l := NewLosses(limit, false, InForce{})
 		for _, k := range all[:7] {
 			lose(l, k)
 		}
 		raised(t, l, true, 7)
 	})
 	t.Run("held", func(t *testing.T) {
-		l := NewLosses(limit, true, false)
+		l := NewLosses(limit, true, InForce{})
 		lose(l, all[:10]...)
 		raised(t, l, true, 0)
 		if l.Held() != 10 {
@@ -213,7 +213,7 @@ func TestLosses(t *testing.T) {
 		}
 	})
 	t.Run("held ones are back", func(t *testing.T) {
-		l := NewLosses(limit, true, false)
+		l := NewLosses(limit, true, InForce{})
 		lose(l, all[:10]...)
 		for _, k := range all[:10] {
 			l.Note(k, false, true, now)
@@ -222,7 +222,7 @@ func TestLosses(t *testing.T) {
 		raised(t, l, false, 0)
 	})
 	t.Run("restart", func(t *testing.T) {
-		l := NewLosses(limit, false, true)
+		l := NewLosses(limit, false, InForce{LossesRaised: true})
 		for _, k := range all[:8] {
 			l.Remember(k)
 		}
@@ -234,8 +234,25 @@ func TestLosses(t *testing.T) {
 		l.Judge(12, now)
 		raised(t, l, false, 0)
 	})
+	t.Run("restart after a confirmation", func(t *testing.T) {
+		l := NewLosses(limit, true, InForce{LossesRaised: true})
+		for _, k := range all[:8] {
+			l.Remember(k)
+		}
+		lose(l, all[8])
+		if l.Held() > 0 {
+			t.Errorf("%d are held though none was", l.Held())
+		}
+	})
+	t.Run("restart during a hold", func(t *testing.T) {
+		l := NewLosses(limit, true, InForce{Losses: true, LossesRaised: true})
+		lose(l, all[0])
+		if l.Held() != 1 {
+			t.Errorf("%d are held", l.Held())
+		}
+	})
 	t.Run("nothing to confirm", func(t *testing.T) {
-		l := NewLosses(limit, false, false)
+		l := NewLosses(limit, false, InForce{})
 		lose(l, all[:10]...)
 		if let, due := l.Confirm(100); let != nil || due != 0 || l.Held() != 0 {
 			t.Errorf("confirmed %v of %d", let, due)

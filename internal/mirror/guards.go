@@ -9,12 +9,19 @@ type Guards struct {
 	Losses    *Losses
 }
 
-// NewGuards returns the guards of an upstream with so many Services being deleted, and so
-// on, when it was last served.
-func NewGuards(limit GuardLimit, holdLosses, heldDeletions, lossesRaised bool) *Guards {
+// InForce is what was in force when an upstream was last served.
+type InForce struct {
+	// Deletions and Losses say that some were held.
+	Deletions, Losses bool
+	// LossesRaised says that losses were told.
+	LossesRaised bool
+}
+
+// NewGuards returns the guards of an upstream that go on with what was in force.
+func NewGuards(limit GuardLimit, holdLosses bool, was InForce) *Guards {
 	return &Guards{
-		Deletions: NewGuard(limit, heldDeletions),
-		Losses:    NewLosses(limit, holdLosses, lossesRaised),
+		Deletions: NewGuard(limit, was.Deletions),
+		Losses:    NewLosses(limit, holdLosses, was),
 	}
 }
 

@@ -14,9 +14,9 @@ type Losses struct {
 }
 
 // NewLosses returns a Losses that lets losses happen, or holds them back as a Guard holds
-// deletions; raised says whether it told of losses when the upstream was last served.
-func NewLosses(limit GuardLimit, hold, raised bool) *Losses {
-	return &Losses{guard: NewGuard(limit, hold && raised), limit: limit, hold: hold, lost: map[Key]bool{}, raised: raised}
+// deletions. It goes on with what was in force.
+func NewLosses(limit GuardLimit, hold bool, was InForce) *Losses {
+	return &Losses{guard: NewGuard(limit, hold && was.Losses), limit: limit, hold: hold, lost: map[Key]bool{}, raised: was.LossesRaised}
 }
 
 // Note says whether a key is about to lose its last ready endpoint in the central cluster,

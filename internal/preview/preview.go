@@ -148,7 +148,7 @@ func (p *preview) keys() []mirror.Key {
 // within the last minutes isn't known.
 func (p *preview) judge(ok *accept.Accepted) {
 	status := &p.Upstream.Status
-	p.guards = mirror.NewGuards(ok.Guard, ok.HoldLosses, status.HeldDeletions > 0, status.HeldEndpoints > 0)
+	p.guards = mirror.NewGuards(ok.Guard, ok.HoldLosses, mirror.InForce{Deletions: status.HeldDeletions > 0, Losses: status.HeldEndpoints > 0})
 	now := time.Now()
 	for _, key := range p.keys() {
 		o, has := p.owned[key], mirror.Holding{}
